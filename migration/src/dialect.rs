@@ -1,0 +1,54 @@
+//! The few words that differ between the two databases, written once.
+
+use sea_orm_migration::prelude::{DbErr, SchemaManager};
+use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend};
+
+/// In a step's SQL: the word, then what it means on PostgreSQL and on SQLite.
+const WORDS: [(&str, &str, &str); 4] = [
+    ("{uuid}", "uuid", "uuid_text"),
+    ("{instant}", "timestamptz", "timestamp_with_timezone_text"),
+    ("{bytes}", "bytea", "blob"),
+    ("{json}", "jsonb", "jsonb_text"),
+];
+
+/// Runs a step's statements, separated by blank lines.
+pub(crate) async fn run(manager: &SchemaManager<'_>, sql: &str) -> Result<(), DbErr> {
+    let connection = manager.get_connection();
+    let is_postgres = connection.get_database_backend() == DbBackend::Postgres;
+    let mut text = sql.to_owned();
+    for (word, postgres, sqlite) in WORDS {
+        text = text.replace(word, if is_postgres { postgres } else { sqlite });
+    }
+    for statement in text.split("\n\n").map(str::trim).filter(|statement| !statement.is_empty()) {
+        connection.execute_unprepared(statement).await?;
+    }
+    Ok(())
+}
+
+/// Makes a table append-only: neither UPDATE nor DELETE goes through.
+pub(crate) async fn forbid_changes(manager: &SchemaManager<'_>, table: &str) -> Result<(), DbErr> {
+    let connection = manager.get_connection();
+    for action in ["UPDATE", "DELETE"] {
+        let name = format!("{table}_no_{}", action.to_lowercase());
+        let statements = match connection.get_database_backend() {
+            DbBackend::Postgres => vec![
+                format!(
+                    "CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS
+                     $$ BEGIN RAISE EXCEPTION '{table} is append-only'; END $$"
+                ),
+                format!(
+                    "CREATE TRIGGER {name} BEFORE {action} ON {table}
+                     FOR EACH ROW EXECUTE FUNCTION {name}()"
+                ),
+            ],
+            _ => vec![format!(
+                "CREATE TRIGGER {name} BEFORE {action} ON {table}
+                 BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+            )],
+        };
+        for statement in statements {
+            connection.execute_unprepared(&statement).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,25 @@
+//! The history of the database, oldest first. Imports nothing from the program: history must not
+//! change when code does. Each step is SQL that runs on SQLite and on PostgreSQL.
+
+use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait};
+
+mod dialect;
+mod m20261121_000001_create_identity;
+mod m20261121_000002_create_kernels;
+mod m20261121_000003_create_credits;
+mod m20261121_000004_create_executions;
+
+/// All steps in their order.
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m20261121_000001_create_identity::Migration),
+            Box::new(m20261121_000002_create_kernels::Migration),
+            Box::new(m20261121_000003_create_credits::Migration),
+            Box::new(m20261121_000004_create_executions::Migration),
+        ]
+    }
+}

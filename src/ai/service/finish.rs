@@ -1,0 +1,292 @@
+//! Ending an execution: what the outcome costs, and the settlement that writes both down.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sea_orm::Value;
+use serde_json::json;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::ai::pricing;
+use crate::ai::service::run::{Job, Output};
+use crate::ai::service::start::result_place;
+use crate::alerts::{self, AlertKind, NewAlert};
+use crate::app::App;
+use crate::credits::service::settle::{self, Resolution, Resolved, Settlement};
+use crate::db::{self, Txn};
+use crate::entity::alert::AlertSeverity;
+use crate::entity::execution::{ExecutionStatus, FailureCode, UsageSource};
+use crate::error::Result;
+use crate::events::{self, Event, ExecutionChanged};
+use crate::external::models::{FailureKind, count_tokens};
+use crate::ids::{ExecutionId, TenantId};
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The answer is complete.
+    Finished,
+    /// The provider failed.
+    Failed(FailureKind),
+    /// The answer stopped without an end.
+    CutOff,
+    /// Somebody cancelled it.
+    Cancelled,
+    /// It never left us.
+    NotSent,
+    /// Our own code failed.
+    Panicked,
+}
+
+/// What an ending comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Where the execution stands.
+    pub status: ExecutionStatus,
+    /// Why it failed.
+    pub failure: Option<FailureCode>,
+    /// Credits charged, at most the hold.
+    pub charge: i64,
+    /// Credits of the computed charge above the hold; not charged.
+    pub shortfall: i64,
+    /// Tokens read and written; none when nothing came.
+    pub tokens: Option<(i64, i64)>,
+    /// Who counted them.
+    pub usage_source: Option<UsageSource>,
+}
+
+/// What a run costs. Success: the formula on the provider's count, on ours when it gave none.
+/// Failure: the table in the README.
+pub fn judge(job: &Job, ending: Ending, output: &Output) -> Verdict {
+    let has_output = !output.text.is_empty();
+    let (status, failure) = match ending {
+        Ending::Finished => (ExecutionStatus::Succeeded, None),
+        Ending::Cancelled => (ExecutionStatus::Cancelled, Some(FailureCode::Cancelled)),
+        Ending::Panicked | Ending::NotSent => {
+            (ExecutionStatus::Failed, Some(FailureCode::Internal))
+        }
+        Ending::Failed(_) | Ending::CutOff if has_output => {
+            (ExecutionStatus::Failed, Some(FailureCode::OutputBroken))
+        }
+        Ending::CutOff => (ExecutionStatus::Failed, Some(FailureCode::ProviderEmpty)),
+        Ending::Failed(kind) => (ExecutionStatus::Failed, Some(code_of(kind))),
+    };
+    let counted = (job.execution.estimated_tokens, i64::from(count_tokens(&output.text)));
+    let reported = output.usage.filter(|_| ending == Ending::Finished);
+    let (tokens, source) = match reported {
+        Some(usage) => {
+            let reported = (i64::from(usage.input_tokens), i64::from(usage.output_tokens));
+            (Some(reported), Some(UsageSource::Provider))
+        }
+        None if has_output => (Some(counted), Some(UsageSource::Counted)),
+        None => (None, None),
+    };
+    let computed = match (tokens, failure) {
+        (Some((read, written)), _) => pricing::charge(&job.price, read.saturating_add(written)),
+        (None, Some(FailureCode::ProviderRateLimited)) => job.price.rate_limit_credits,
+        (None, _) => 0,
+    };
+    let charge = computed.min(job.execution.credits_held);
+    Verdict {
+        status,
+        failure,
+        charge,
+        shortfall: computed - charge,
+        tokens,
+        usage_source: source,
+    }
+}
+
+fn code_of(kind: FailureKind) -> FailureCode {
+    match kind {
+        FailureKind::RateLimited => FailureCode::ProviderRateLimited,
+        FailureKind::QuotaExhausted => FailureCode::ProviderQuota,
+        FailureKind::Rejected => FailureCode::ProviderRejected,
+        FailureKind::Unavailable => FailureCode::ProviderUnavailable,
+        FailureKind::TimedOut => FailureCode::ProviderTimeout,
+        FailureKind::Broken => FailureCode::OutputBroken,
+        FailureKind::Empty => FailureCode::ProviderEmpty,
+    }
+}
+
+/// Whether the same call may well succeed when it is made again.
+pub fn is_retryable(failure: FailureCode) -> bool {
+    match failure {
+        FailureCode::ProviderRateLimited
+        | FailureCode::ProviderUnavailable
+        | FailureCode::ProviderTimeout
+        | FailureCode::ProviderEmpty
+        | FailureCode::OutputBroken
+        | FailureCode::Interrupted
+        | FailureCode::Internal => true,
+        FailureCode::ProviderQuota | FailureCode::ProviderRejected | FailureCode::Cancelled => {
+            false
+        }
+    }
+}
+
+/// Settles the run, again after any fault of the database, until its lease has ended: then the sweep
+/// answers it.
+pub async fn finish(app: &App, job: &Job, ending: Ending, (output, time_ms): (Output, i64)) {
+    let verdict = judge(job, ending, &output);
+    let attempt = crate::ids::new_uuid();
+    let give_up = Instant::now() + app.config.hold_lease;
+    let mut pause = Duration::from_millis(100);
+    loop {
+        let settled = settle_once(app, job, (&verdict, attempt), (&output, time_ms)).await;
+        let Err(error) = settled else { return };
+        tracing::warn!(
+            %error, execution.id = %job.execution.id,
+            "A settlement failed and is tried again: {error}"
+        );
+        if Instant::now() + pause >= give_up {
+            tracing::error!(execution.id = %job.execution.id, "A settlement was given up");
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(2));
+    }
+}
+
+async fn settle_once(
+    app: &App,
+    job: &Job,
+    (verdict, attempt): (&Verdict, Uuid),
+    (output, time_ms): (&Output, i64),
+) -> Result<()> {
+    let now = app.clock.db_now();
+    let mut txn = app.db.begin_always().await?;
+    let resolution = Resolution {
+        hold: job.hold,
+        attempt,
+        charge: verdict.charge,
+        is_success: verdict.status == ExecutionStatus::Succeeded,
+        params: json!({
+            "model": job.execution.model,
+            "temperature": job.parameters.temperature.normalize().to_string(),
+            "maxTokens": job.execution.max_tokens,
+        }),
+        time_ms,
+    };
+    for resolved in settle::settle(&mut txn, &[resolution], now).await? {
+        match resolved {
+            Resolved::Now(settlement) => {
+                let result = match output.text.as_str() {
+                    "" => None,
+                    text => Some(app.crypto.seal(result_place(job.execution.id), text)?),
+                };
+                let ended = Ended { verdict, result, time_ms, settlement: &settlement };
+                write_ended(&txn, job.execution.id, ended, now).await?;
+                if verdict.shortfall > 0 {
+                    raise_shortfall(&mut txn, job, verdict, now).await?;
+                }
+                announce_finished(&mut txn, job.execution.id, job.execution.tenant_id);
+            }
+            Resolved::Done => {}
+            Resolved::ByOther => {
+                tracing::warn!(
+                    execution.id = %job.execution.id,
+                    "The result of an execution came after its hold was swept; it is void"
+                );
+            }
+        }
+    }
+    txn.commit().await
+}
+
+struct Ended<'a> {
+    verdict: &'a Verdict,
+    result: Option<crate::crypto::Sealed>,
+    time_ms: i64,
+    settlement: &'a Settlement,
+}
+
+async fn write_ended(
+    txn: &Txn,
+    id: ExecutionId,
+    ended: Ended<'_>,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let sql = "UPDATE ai_executions SET status = $2, result = $3, input_tokens = $4,
+               output_tokens = $5, usage_source = $6, credits_used = $7, shortfall = $8,
+               total_cost_yen = $9, transaction_id = $10, failure_code = $11,
+               execution_time_ms = $12, finished_at = $13
+               WHERE id = $1 AND status = 'RUNNING'";
+    let Ended { verdict, result, time_ms, settlement } = ended;
+    let values: Vec<Value> = vec![
+        id.into(),
+        verdict.status.as_str().into(),
+        result.into(),
+        verdict.tokens.map(|(read, _)| read).into(),
+        verdict.tokens.map(|(_, written)| written).into(),
+        verdict.usage_source.map(|source| source.as_str().to_owned()).into(),
+        settlement.hold.charge.into(),
+        verdict.shortfall.into(),
+        settlement.cost.into(),
+        settlement.transaction.into(),
+        verdict.failure.map(|code| code.as_str().to_owned()).into(),
+        time_ms.into(),
+        now.into(),
+    ];
+    db::execute(&**txn, sql, values).await?;
+    Ok(())
+}
+
+/// Writes the executions of swept holds down as interrupted.
+pub(crate) async fn write_interrupted(
+    txn: &mut Txn,
+    settlements: &[Settlement],
+    now: DateTime<Utc>,
+) -> Result<()> {
+    for settlement in settlements {
+        let sql = "UPDATE ai_executions SET status = 'FAILED', failure_code = 'INTERRUPTED',
+                   credits_used = $2, total_cost_yen = $3, transaction_id = $4, finished_at = $5
+                   WHERE id = $1 AND status = 'RUNNING' RETURNING tenant_id";
+        let hold = &settlement.hold;
+        let values: Vec<Value> = vec![
+            hold.execution_id.into(),
+            hold.charge.into(),
+            settlement.cost.into(),
+            settlement.transaction.into(),
+            now.into(),
+        ];
+        #[derive(sea_orm::FromQueryResult)]
+        struct Owner {
+            tenant_id: TenantId,
+        }
+        let owner: Option<Owner> = db::one(&**txn, sql, values).await?;
+        if let Some(owner) = owner {
+            announce_finished(txn, hold.execution_id, owner.tenant_id);
+        }
+    }
+    Ok(())
+}
+
+fn announce_finished(txn: &mut Txn, execution: ExecutionId, tenant: TenantId) {
+    let change = ExecutionChanged { execution, tenant, is_finished: true };
+    events::announce(txn, Event::Execution(change));
+}
+
+/// We pay the difference, and want to know why.
+async fn raise_shortfall(
+    txn: &mut Txn,
+    job: &Job,
+    verdict: &Verdict,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let alert = NewAlert {
+        tenant: None,
+        kind: AlertKind::ChargeShortfall,
+        severity: AlertSeverity::Warning,
+        dedupe_key: format!("CHARGE_SHORTFALL:{}", job.execution.id),
+        data: json!({
+            "execution": job.execution.id.to_string(),
+            "model": job.execution.model,
+            "held": job.execution.credits_held,
+            "shortfall": verdict.shortfall,
+        }),
+    };
+    alerts::raise(txn, alert, now).await?;
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! Running an execution: a tracked task that outlives the request and opens no transaction while the
+//! model is being called.
+
+use std::panic::AssertUnwindSafe;
+
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use crate::ai::input::Parameters;
+use crate::ai::service::finish::{self, Ending};
+use crate::ai::service::start::lease;
+use crate::app::App;
+use crate::credits::service::admit;
+use crate::db;
+use crate::entity::{execution, function_price};
+use crate::error::Result;
+use crate::events::{self, Event, ExecutionChanged};
+use crate::external::models::{ChatEvent, ChatRequest, Usage};
+use crate::ids::HoldId;
+use crate::tasks::Registration;
+
+/// An execution that was paid for and is to run.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The row.
+    pub execution: execution::Model,
+    /// What pays for it.
+    pub hold: HoldId,
+    /// The price that it was held at.
+    pub price: function_price::Model,
+    /// What the function is given.
+    pub parameters: Parameters,
+}
+
+/// What came out of the model so far.
+#[derive(Clone, Debug, Default)]
+pub struct Output {
+    /// The text.
+    pub text: String,
+    /// The provider's own count.
+    pub usage: Option<Usage>,
+}
+
+/// Runs the job in the background. Shutdown waits for it.
+pub fn spawn(app: &App, job: Job) {
+    let registration = app.tasks.register(job.execution.id.0);
+    app.tasks.spawn(run(app.clone(), registration, job));
+}
+
+async fn run(app: App, registration: Registration, job: Job) {
+    let begun = Instant::now();
+    let driven = AssertUnwindSafe(drive(&app, &registration, &job)).catch_unwind().await;
+    let (ending, output) = match driven {
+        Ok(Some(end)) => end,
+        // The hold is no longer ours: somebody else has answered the execution.
+        Ok(None) => return,
+        Err(_) => {
+            tracing::error!(execution.id = %job.execution.id, "An execution panicked");
+            (Ending::Panicked, Output::default())
+        }
+    };
+    let time_ms = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
+    finish::finish(&app, &job, ending, (output, time_ms)).await;
+}
+
+/// Calls the model and gathers its answer. None: the hold was lost on the way.
+async fn drive(app: &App, registration: &Registration, job: &Job) -> Option<(Ending, Output)> {
+    let mut output = Output::default();
+    match mark_in_flight(app, job).await {
+        Ok(true) => {}
+        Ok(false) => return None,
+        Err(error) => {
+            tracing::warn!(%error, execution.id = %job.execution.id, "An execution could not begin: {error}");
+            return Some((Ending::NotSent, output));
+        }
+    }
+    let half = app.config.hold_lease / 2;
+    let mut renewal = interval_at(Instant::now() + half, half);
+    renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut stream = app.models.chat(request_of(job));
+    loop {
+        let event = tokio::select! {
+            biased;
+            () = registration.cancelled() => return Some((Ending::Cancelled, output)),
+            _ = renewal.tick() => match renew(app, job).await {
+                Renewal::Kept => continue,
+                Renewal::Cancelled => return Some((Ending::Cancelled, output)),
+                Renewal::Lost => return None,
+            },
+            event = stream.next() => event,
+        };
+        match event {
+            Some(Ok(ChatEvent::Text(piece))) => output.text.push_str(&piece),
+            Some(Ok(ChatEvent::Usage(usage))) => output.usage = Some(usage),
+            Some(Ok(ChatEvent::Finished(_))) => return Some((Ending::Finished, output)),
+            Some(Err(failure)) => {
+                tracing::info!(
+                    execution.id = %job.execution.id,
+                    "The provider failed an execution: {failure}"
+                );
+                return Some((Ending::Failed(failure.kind), output));
+            }
+            None => return Some((Ending::CutOff, output)),
+        }
+    }
+}
+
+fn request_of(job: &Job) -> ChatRequest {
+    ChatRequest {
+        execution_id: job.execution.id.to_string(),
+        model: job.execution.model.clone(),
+        system: job.parameters.context.clone(),
+        input: job.parameters.input.clone(),
+        temperature: job.parameters.temperature,
+        max_tokens: u32::try_from(job.execution.max_tokens).unwrap_or(u32::MAX),
+        options: job.parameters.options.clone(),
+    }
+}
+
+/// From here on a crash may have cost us something at the provider.
+async fn mark_in_flight(app: &App, job: &Job) -> Result<bool> {
+    let mut txn = app.db.begin().await?;
+    let is_ours = admit::mark_in_flight(&txn, job.hold, app.clock.db_now()).await?;
+    let started = ExecutionChanged {
+        execution: job.execution.id,
+        tenant: job.execution.tenant_id,
+        is_finished: false,
+    };
+    events::announce(&mut txn, Event::Execution(started));
+    txn.commit().await?;
+    Ok(is_ours)
+}
+
+enum Renewal {
+    Kept,
+    Cancelled,
+    Lost,
+}
+
+/// Renews the lease; a database that does not answer leaves it as it is until the next try.
+async fn renew(app: &App, job: &Job) -> Renewal {
+    match try_renew(app, job).await {
+        Ok(renewal) => renewal,
+        Err(error) => {
+            tracing::warn!(%error, execution.id = %job.execution.id, "A lease was not renewed: {error}");
+            Renewal::Kept
+        }
+    }
+}
+
+async fn try_renew(app: &App, job: &Job) -> Result<Renewal> {
+    #[derive(sea_orm::FromQueryResult)]
+    struct Wish {
+        cancel_requested_at: Option<chrono::DateTime<chrono::Utc>>,
+    }
+    let txn = app.db.begin().await?;
+    let until = app.clock.db_now() + lease(app);
+    let is_ours = admit::renew(&txn, job.hold, until).await?;
+    let sql = "SELECT cancel_requested_at FROM ai_executions WHERE id = $1";
+    let wish: Option<Wish> = db::one(&*txn, sql, vec![job.execution.id.into()]).await?;
+    txn.commit().await?;
+    let is_cancelled = wish.is_some_and(|wish| wish.cancel_requested_at.is_some());
+    Ok(match (is_ours, is_cancelled) {
+        (false, _) => Renewal::Lost,
+        (true, true) => Renewal::Cancelled,
+        (true, false) => Renewal::Kept,
+    })
+}

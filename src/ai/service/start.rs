@@ -1,0 +1,268 @@
+//! Starting an execution: check, price, reserve, hand over to a task that outlives the request.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::Instant;
+
+use crate::actor::{Actor, Permission};
+use crate::ai::input::{Checked, Wish};
+use crate::ai::pricing::{self, HoldOption};
+use crate::ai::service::reserve::{self, Answer, Request};
+use crate::ai::service::run::{self, Job};
+use crate::ai::service::{history, watch};
+use crate::app::App;
+use crate::credits::error::CreditError;
+use crate::credits::service::admit::Admission;
+use crate::credits::service::{account, due};
+use crate::crypto::Place;
+use crate::entity::execution::ExecutionStatus;
+use crate::entity::{credit_account, execution, function_price};
+use crate::error::{Error, Result};
+use crate::external::models::estimate_input_tokens;
+use crate::idempotency::{Key, KeyConflict};
+use crate::ids::{ExecutionId, TenantId, UserId};
+
+/// How often a reserve tries again after it applied what was due.
+const DUE_TRIES: usize = 3;
+/// How long `aiExecute` waits for the end.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Executions that run on this node at most; more are refused before anything is held.
+const RUNNING_MAX: usize = 5_000;
+
+/// What a call would cost.
+#[derive(Clone, Debug)]
+pub struct Quote {
+    /// The charge of a short answer.
+    pub credits: i64,
+    /// Credits that would be held, which is the charge of the longest answer.
+    pub hold: i64,
+    /// Counted tokens of input and context.
+    pub input_tokens: i64,
+    /// Output tokens that the hold pays for; lower than asked when the balance demands it.
+    pub max_tokens: i64,
+    /// Whether the call could start now.
+    pub is_affordable: bool,
+    /// The model that would run.
+    pub model: String,
+}
+
+/// Says what a call would cost and whether it could start now. Nothing is held.
+pub async fn quote(app: &App, actor: &Actor, wish: &Wish) -> Result<Quote> {
+    actor.require(Permission::AiExecute)?;
+    let checked = wish.check()?;
+    let price = pricing::in_force(app, wish.function, wish.model.as_deref()).await?;
+    let account = account::of_tenant(app, actor.tenant()?).await?;
+    let is_due = account.next_due_at <= app.clock.db_now();
+    let account = if is_due && due::apply_due(app, account.id).await? {
+        account::of_tenant(app, actor.tenant()?).await?
+    } else {
+        account
+    };
+    let input_tokens = count(&price, &checked);
+    let options = pricing::hold_options(&price, input_tokens, checked.max_tokens);
+    let available = account.current_balance - account.held;
+    let fitting = options.iter().find(|option| option.credits <= available);
+    let wished = HoldOption { credits: 0, max_tokens: checked.max_tokens };
+    let chosen = fitting.or(options.first()).unwrap_or(&wished);
+    Ok(Quote {
+        credits: pricing::charge(&price, input_tokens + 1),
+        hold: chosen.credits,
+        input_tokens,
+        max_tokens: chosen.max_tokens,
+        is_affordable: fitting.is_some(),
+        model: price.model,
+    })
+}
+
+/// Starts a call and waits for its end, at most 60 s; then answers it as it stands.
+pub async fn execute(
+    app: &App,
+    actor: &Actor,
+    wish: Wish,
+    key: &str,
+) -> Result<execution::Model> {
+    let deadline = Instant::now() + PATIENCE;
+    let started = start(app, actor, wish, key).await?;
+    if started.status != ExecutionStatus::Running {
+        return Ok(started);
+    }
+    watch::finished(app, started, deadline).await
+}
+
+/// Starts a call: it is paid for, or refused, before this returns. A key that is known answers its
+/// execution, running or ended.
+pub async fn start(app: &App, actor: &Actor, wish: Wish, key: &str) -> Result<execution::Model> {
+    actor.require(Permission::AiExecute)?;
+    let tenant = actor.tenant()?;
+    let checked = wish.check()?;
+    let user = beneficiary(app, actor, tenant, &wish).await?;
+    let price = pricing::in_force(app, wish.function, wish.model.as_deref()).await?;
+    let account = account::of_tenant(app, tenant).await?;
+    let id = ExecutionId::new();
+    let key = Key::new(
+        &app.crypto,
+        (tenant, actor.user_id),
+        // `aiExecute` and `aiExecutionStart` share their keys.
+        "aiExecute",
+        (key, &wish.fingerprint()),
+        id.0,
+    )?;
+    let input_tokens = count(&price, &checked);
+    let draft = Draft { id, tenant, user, price: &price, input_tokens };
+    for _ in 0..=DUE_TRIES {
+        let request = draft.request(app, actor, (&account, &checked), key.clone())?;
+        match attempt(app, request).await? {
+            Answer::Reserved(execution, hold) => {
+                let job = Job { execution: *execution, hold, price, parameters: checked.parameters };
+                let row = job.execution.clone();
+                run::spawn(app, job);
+                return Ok(row);
+            }
+            Answer::Known(id) => return history::row(app, tenant, id).await,
+            Answer::KeyConflict => return Err(KeyConflict.into()),
+            Answer::Refused(Admission::Due) => {
+                due::apply_due(app, account.id).await?;
+            }
+            Answer::Refused(Admission::Insufficient { available, held }) => {
+                let options =
+                    pricing::hold_options(&price, input_tokens, checked.max_tokens);
+                let needed = options.last().map_or(0, |option| option.credits);
+                return Err(CreditError::Insufficient { needed, available, held }.into());
+            }
+            Answer::Refused(Admission::Closed | Admission::Admitted { .. }) => {
+                return Err(CreditError::AccountClosed.into());
+            }
+        }
+    }
+    Err(Error::Unavailable("credit account"))
+}
+
+async fn attempt(app: &App, request: Request) -> Result<Answer> {
+    if app.tasks.count_running() >= RUNNING_MAX || app.tasks.stopping().is_cancelled() {
+        return Err(Error::Unavailable("AI execution"));
+    }
+    let mut txn = app.db.begin().await?;
+    let answers = reserve::reserve(&mut txn, vec![request], app.clock.db_now()).await?;
+    let answer = answers.into_iter().next();
+    let answer = answer.ok_or_else(|| Error::broken("a request without an answer"))?;
+    match &answer {
+        Answer::Reserved(..) => txn.commit().await?,
+        Answer::Known(_) | Answer::KeyConflict | Answer::Refused(_) => txn.rollback().await?,
+    }
+    Ok(answer)
+}
+
+/// For whom the call runs: the caller, or a member whom an ADMIN names.
+async fn beneficiary(
+    app: &App,
+    actor: &Actor,
+    tenant: TenantId,
+    wish: &Wish,
+) -> Result<UserId> {
+    match wish.user {
+        None => Ok(actor.user_id),
+        Some(user) if user == actor.user_id => Ok(user),
+        Some(user) => {
+            actor.require(Permission::AiExecuteForOthers)?;
+            if crate::identity::is_member(app, tenant, user).await? {
+                Ok(user)
+            } else {
+                Err(Error::NotFound("user"))
+            }
+        }
+    }
+}
+
+fn count(price: &function_price::Model, checked: &Checked) -> i64 {
+    let parameters = &checked.parameters;
+    let system = parameters.context.as_deref();
+    estimate_input_tokens(&price.model, system, &parameters.input).into()
+}
+
+/// What is known of an execution before it is reserved.
+struct Draft<'a> {
+    id: ExecutionId,
+    tenant: TenantId,
+    user: UserId,
+    price: &'a function_price::Model,
+    input_tokens: i64,
+}
+
+impl Draft<'_> {
+    fn request(
+        &self,
+        app: &App,
+        actor: &Actor,
+        (account, checked): (&credit_account::Model, &Checked),
+        key: Key,
+    ) -> Result<Request> {
+        let now = app.clock.db_now();
+        let options =
+            pricing::hold_options(self.price, self.input_tokens, checked.max_tokens);
+        Ok(Request {
+            execution: self.row(app, actor, (account, checked), (&key.key, now))?,
+            key,
+            tags: checked.tags.clone(),
+            options,
+            lease_until: now + lease(app),
+        })
+    }
+
+    fn row(
+        &self,
+        app: &App,
+        actor: &Actor,
+        (account, checked): (&credit_account::Model, &Checked),
+        (key, now): (&str, DateTime<Utc>),
+    ) -> Result<execution::Model> {
+        let text = serde_json::to_string(&checked.parameters)?;
+        Ok(execution::Model {
+            id: self.id,
+            tenant_id: self.tenant,
+            account_id: account.id,
+            user_id: self.user,
+            requested_by: actor.user_id,
+            idempotency_key: key.to_owned(),
+            function_type: self.price.function_type,
+            model: self.price.model.clone(),
+            provider: app.models.provider().to_owned(),
+            price_id: self.price.id,
+            status: ExecutionStatus::Running,
+            parameters: Some(app.crypto.seal(parameters_place(self.id), &text)?),
+            result: None,
+            max_tokens: checked.max_tokens,
+            requested_max_tokens: checked.max_tokens,
+            estimated_tokens: self.input_tokens,
+            input_tokens: None,
+            output_tokens: None,
+            usage_source: None,
+            credits_held: 0,
+            credits_used: 0,
+            credits_refunded: 0,
+            shortfall: 0,
+            total_cost_yen: None,
+            transaction_id: None,
+            failure_code: None,
+            cancel_requested_at: None,
+            execution_time_ms: None,
+            created_at: now,
+            finished_at: None,
+        })
+    }
+}
+
+/// How long a hold stays without its owner renewing it.
+pub(crate) fn lease(app: &App) -> TimeDelta {
+    TimeDelta::from_std(app.config.hold_lease).unwrap_or(TimeDelta::minutes(2))
+}
+
+/// Where an execution's parameters are sealed to.
+pub(crate) fn parameters_place(id: ExecutionId) -> Place {
+    Place { table: "ai_executions", column: "parameters", row: id.0 }
+}
+
+/// Where an execution's result is sealed to.
+pub(crate) fn result_place(id: ExecutionId) -> Place {
+    Place { table: "ai_executions", column: "result", row: id.0 }
+}

@@ -1,0 +1,182 @@
+//! Waiting for executions, and following them live.
+
+use std::time::Duration;
+
+use futures_util::{Stream, stream};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::actor::{Actor, Permission};
+use crate::ai::service::history;
+use crate::app::App;
+use crate::entity::execution;
+use crate::entity::execution::ExecutionStatus;
+use crate::error::Result;
+use crate::events::{Event, ExecutionChanged, Signal, Subscription, Topic};
+use crate::identity;
+
+/// How often a waiting caller looks again by itself.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often executions with subscribers are read again, in case an event was lost.
+const REREAD_EVERY: Duration = Duration::from_secs(5);
+
+/// Waits until an execution has ended, at most until the deadline; answers it as it stands then.
+pub(crate) async fn finished(
+    app: &App,
+    execution: execution::Model,
+    deadline: Instant,
+) -> Result<execution::Model> {
+    let (tenant, id) = (execution.tenant_id, execution.id);
+    let mut changes = app.events.subscribe(Topic::Execution(id));
+    let mut look = interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick comes at once: it may have ended before we subscribed.
+    loop {
+        let is_late = tokio::select! {
+            biased;
+            () = tokio::time::sleep_until(deadline) => true,
+            () = until_finished(&mut changes) => false,
+            _ = look.tick() => false,
+        };
+        let row = history::row(app, tenant, id).await?;
+        if is_late || row.status != ExecutionStatus::Running {
+            return Ok(row);
+        }
+    }
+}
+
+async fn until_finished(changes: &mut Subscription) {
+    loop {
+        match changes.next().await {
+            Some(Signal::Event(event)) => {
+                if let Event::Execution(ExecutionChanged { is_finished: true, .. }) = event.as_ref()
+                {
+                    return;
+                }
+            }
+            Some(Signal::Resync) => return,
+            // Shutdown: the caller's own clock goes on.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// A step of an execution.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Its credits are held and it runs. The first of every execution.
+    Started(execution::Model),
+    /// It has ended. The last of every execution.
+    Finished(execution::Model),
+}
+
+impl Step {
+    /// The place in the execution's sequence, from 1.
+    pub fn seq(&self) -> i32 {
+        match self {
+            Self::Started(_) => 1,
+            Self::Finished(_) => 2,
+        }
+    }
+}
+
+/// Follows an execution from a place in its sequence on, until it has ended.
+pub async fn follow(
+    app: &App,
+    actor: &Actor,
+    id: crate::ids::ExecutionId,
+    after: i32,
+) -> Result<impl Stream<Item = Result<Step>> + Send + use<>> {
+    // Subscribed before the row is read, so that no change falls between the two.
+    let changes = app.events.subscribe(Topic::Execution(id));
+    let row = history::get(app, actor, id).await?;
+    let follow = Follow {
+        app: app.clone(),
+        actor: actor.clone(),
+        row,
+        changes,
+        after,
+        is_over: false,
+    };
+    Ok(stream::unfold(follow, Follow::step))
+}
+
+struct Follow {
+    app: App,
+    actor: Actor,
+    row: execution::Model,
+    changes: Subscription,
+    /// The place of the last step that the client has.
+    after: i32,
+    is_over: bool,
+}
+
+impl Follow {
+    async fn step(mut self) -> Option<(Result<Step>, Self)> {
+        if self.is_over || self.after >= 2 {
+            return None;
+        }
+        let step = match self.next().await? {
+            Ok(step) => {
+                let allowed = identity::recheck(&self.app, &self.actor, Permission::AiExecute).await;
+                allowed.map(|()| step)
+            }
+            Err(error) => Err(error),
+        };
+        match &step {
+            Ok(step) => self.after = step.seq(),
+            Err(_) => self.is_over = true,
+        }
+        Some((step, self))
+    }
+
+    async fn next(&mut self) -> Option<Result<Step>> {
+        if self.after < 1 {
+            return Some(Ok(Step::Started(self.row.clone())));
+        }
+        while self.row.status == ExecutionStatus::Running {
+            match self.changes.next().await? {
+                Signal::Event(_) | Signal::Resync => {}
+            }
+            match history::row(&self.app, self.row.tenant_id, self.row.id).await {
+                Ok(row) => self.row = row,
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        Some(Ok(Step::Finished(self.row.clone())))
+    }
+}
+
+/// Reads the executions that have subscribers here again, every 5 s and in one query.
+pub async fn reread_forever(app: App) {
+    let stopping = app.tasks.stopping();
+    loop {
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            () = tokio::time::sleep(REREAD_EVERY) => {}
+        }
+        if let Err(error) = reread(&app).await {
+            tracing::warn!(%error, "The watched executions could not be read again: {error}");
+        }
+    }
+}
+
+/// One round of [`reread_forever`].
+pub async fn reread(app: &App) -> Result<()> {
+    let watched = app.events.subscribed_executions();
+    for ids in watched.chunks(1_000) {
+        let ended = execution::Entity::find()
+            .filter(execution::Column::Id.is_in(ids.iter().copied()))
+            .filter(execution::Column::Status.ne(ExecutionStatus::Running))
+            .all(app.db.primary())
+            .await?;
+        for row in ended {
+            app.events.publish_local(Event::Execution(ExecutionChanged {
+                execution: row.id,
+                tenant: row.tenant_id,
+                is_finished: true,
+            }));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! Things that people should know: a row, once per key, and a live event.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{EntityTrait, IntoActiveModel, TryInsertResult};
+use serde_json::Value;
+
+use crate::db::Txn;
+use crate::entity::alert::{self, AlertSeverity};
+use crate::error::Result;
+use crate::events::{self, Event};
+use crate::ids::{AlertId, TenantId};
+use crate::text_enum;
+
+text_enum! {
+    /// What an alert is about.
+    AlertKind {
+        /// The balance fell below the account's threshold.
+        LowBalance = "LOW_BALANCE",
+        /// A call cost more than was held for it; the difference is ours.
+        ChargeShortfall = "CHARGE_SHORTFALL",
+        /// The ledger and the balance of an account differ.
+        LedgerDrift = "LEDGER_DRIFT",
+    }
+}
+
+/// An alert to raise.
+#[derive(Clone, Debug)]
+pub struct NewAlert {
+    /// Whom it concerns; none for the operators.
+    pub tenant: Option<TenantId>,
+    /// What it is about.
+    pub kind: AlertKind,
+    /// How bad it is.
+    pub severity: AlertSeverity,
+    /// The same key raises no second alert.
+    pub dedupe_key: String,
+    /// Numbers for the message.
+    pub data: Value,
+}
+
+/// Raises an alert. Says whether it was new.
+pub async fn raise(txn: &mut Txn, alert: NewAlert, now: DateTime<Utc>) -> Result<bool> {
+    let row = alert::Model {
+        id: AlertId::new(),
+        tenant_id: alert.tenant,
+        kind: alert.kind.as_str().to_owned(),
+        severity: alert.severity,
+        dedupe_key: alert.dedupe_key,
+        data: alert.data,
+        created_at: now,
+    };
+    let (id, tenant) = (row.id, row.tenant_id);
+    let inserted = alert::Entity::insert(row.into_active_model())
+        .on_conflict_do_nothing_on([alert::Column::DedupeKey])
+        .exec_without_returning(&**txn)
+        .await?;
+    let is_new = matches!(inserted, TryInsertResult::Inserted(rows) if rows > 0);
+    if is_new {
+        events::announce(txn, Event::Alert { alert: id, tenant });
+    }
+    Ok(is_new)
+}

@@ -1,0 +1,52 @@
+//! What every use case needs, and nothing that belongs to a domain. Cloned into every request.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::crypto::Crypto;
+use crate::db::Db;
+use crate::error::Result;
+use crate::events::Events;
+use crate::external::models::ChatModel;
+use crate::ids::new_uuid;
+use crate::tasks::Tasks;
+use crate::tokens::Tokens;
+
+/// The program's parts. Clones share them.
+#[derive(Clone)]
+pub struct App {
+    /// The settings.
+    pub config: Arc<Config>,
+    /// The time.
+    pub clock: Clock,
+    /// The database.
+    pub db: Db,
+    /// Live events.
+    pub events: Events,
+    /// Sealing and indexes.
+    pub crypto: Crypto,
+    /// Access tokens.
+    pub tokens: Arc<Tokens>,
+    /// Background work.
+    pub tasks: Tasks,
+    /// The models' provider.
+    pub models: Arc<dyn ChatModel>,
+    /// This process, in leases and events.
+    pub node: Uuid,
+}
+
+impl App {
+    /// Connects everything. `models` is the real provider or the sandbox.
+    pub async fn start(config: Config, clock: Clock, models: Arc<dyn ChatModel>) -> Result<Self> {
+        let node = new_uuid();
+        let tasks = Tasks::default();
+        let crypto = Crypto::new(&config.encryption_keys, &config.index_key)?;
+        let tokens = Arc::new(Tokens::new(&config.public_url, &config.jwt_keys)?);
+        let events = Events::start(&config, node, &tasks);
+        let db = Db::connect(&config.database, Arc::new(events.clone())).await?;
+        Ok(Self { config: Arc::new(config), clock, db, events, crypto, tokens, tasks, models, node })
+    }
+}

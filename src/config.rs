@@ -1,0 +1,354 @@
+//! The only reader of the environment. Each variable may also come as `NAME_FILE`, a path.
+//!
+//! In production the start stops with one message that names all that is missing. In development
+//! keys are made once and kept beside the database, and third parties default to the sandbox.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::crypto::{Key, random_secret};
+use crate::error::{Error, Result};
+
+/// Where the program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Environment {
+    /// A developer's machine: demo data, sandbox third parties, GraphiQL with a token.
+    Development,
+    /// Real customers.
+    Production,
+}
+
+/// Where the database is and how many connections it may take.
+#[derive(Clone, Debug)]
+pub struct DbSettings {
+    /// `sqlite:PATH` or `postgres://…`.
+    pub url: String,
+    /// A replica for reads that gate no write. Balances are never read there.
+    pub read_url: Option<String>,
+    /// Connections of each pool at most.
+    pub connections_max: u32,
+    /// How long a pooled connection is awaited.
+    pub acquire_timeout: Duration,
+    /// Connections that are idle for so long are closed.
+    pub idle_timeout: Duration,
+}
+
+/// A value that Debug does not show.
+#[derive(Clone)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// All settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the program runs.
+    pub environment: Environment,
+    /// The port to listen on; 0 takes a free one.
+    pub port: u16,
+    /// How others reach us: scheme, host and port, without a slash at the end.
+    pub public_url: String,
+    /// The database.
+    pub database: DbSettings,
+    /// Redis, for several nodes. Without it one node works alone.
+    pub redis_url: Option<Secret>,
+    /// Ed25519 seeds for access tokens; the first signs, all verify.
+    pub jwt_keys: Vec<Key>,
+    /// Keys of sealed columns; the first seals, all open.
+    pub encryption_keys: Vec<Key>,
+    /// The key of blind indexes and digests. It never changes.
+    pub index_key: [u8; 32],
+    /// The key for the model provider; none is the sandbox.
+    pub openai_api_key: Option<Secret>,
+    /// The provider's OpenAI-compatible endpoint.
+    pub openai_base_url: String,
+    /// How long a hold stays without its owner renewing it.
+    pub hold_lease: Duration,
+    /// Browser origins besides our own that may open a WebSocket.
+    pub allowed_origins: Vec<String>,
+    /// Log lines as JSON.
+    pub log_json: bool,
+    /// What is logged, as `tracing` filters say it.
+    pub log_filter: String,
+}
+
+impl Config {
+    /// Whether real customers are served.
+    pub fn is_production(&self) -> bool {
+        self.environment == Environment::Production
+    }
+
+    /// Whether AI calls go to a real provider.
+    pub fn has_real_models(&self) -> bool {
+        self.openai_api_key.is_some()
+    }
+
+    /// Reads the environment. The error names everything that is missing or malformed, at once.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(|name| {
+            #[expect(clippy::disallowed_methods, reason = "the one reader of the environment")]
+            std::env::var(name).ok()
+        });
+        let config = reader.config();
+        match (config, reader.problems.is_empty()) {
+            (Some(config), true) => Ok(config),
+            (_, _) => Err(ConfigError(reader.problems)),
+        }
+    }
+}
+
+/// Everything that keeps the program from starting.
+#[derive(Debug)]
+pub struct ConfigError(Vec<String>);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "The configuration is not complete:")?;
+        for problem in &self.0 {
+            writeln!(f, "  - {problem}")?;
+        }
+        write!(f, "Every variable is described in .env.example.")
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Reads variables and keeps what is wrong with them.
+struct Reader<F> {
+    source: F,
+    problems: Vec<String>,
+}
+
+impl<F: Fn(&str) -> Option<String>> Reader<F> {
+    fn new(source: F) -> Self {
+        Self { source, problems: Vec::new() }
+    }
+
+    fn config(&mut self) -> Option<Config> {
+        let environment = match self.text("MUSUBI_ENV").as_deref() {
+            None | Some("development") => Environment::Development,
+            Some("production") => Environment::Production,
+            Some(_) => {
+                self.problem("MUSUBI_ENV", "is development or production");
+                return None;
+            }
+        };
+        let is_production = environment == Environment::Production;
+        let port = self.number("PORT", 3200)?;
+        let url = self.or_default("DATABASE_URL", is_production, "sqlite:data/musubi.db");
+        let public_url =
+            self.or_default("PUBLIC_URL", is_production, &format!("http://localhost:{port}"));
+        let keys = self.keys(is_production, &url);
+        let openai_base_url = self.text("OPENAI_BASE_URL");
+        let openai_api_key = self.openai_key(is_production, openai_base_url.is_some());
+        let lease = self.number("MUSUBI_HOLD_LEASE_SECONDS", 120_u64)?;
+        if !(2..=3_600).contains(&lease) {
+            self.problem("MUSUBI_HOLD_LEASE_SECONDS", "is 2 to 3600");
+        }
+        let keys = keys?;
+        Some(Config {
+            environment,
+            port,
+            public_url: public_url.trim_end_matches('/').to_owned(),
+            database: DbSettings {
+                url,
+                read_url: self.text("DATABASE_READ_URL"),
+                connections_max: self.number("DATABASE_CONNECTIONS", 20)?,
+                acquire_timeout: Duration::from_secs(3),
+                idle_timeout: Duration::from_secs(600),
+            },
+            redis_url: self.text("REDIS_URL").map(Secret),
+            jwt_keys: keys.jwt,
+            encryption_keys: keys.encryption,
+            index_key: keys.index,
+            openai_api_key,
+            openai_base_url: openai_base_url
+                .unwrap_or_else(|| "https://api.openai.com/v1".to_owned()),
+            hold_lease: Duration::from_secs(lease),
+            allowed_origins: self.list("ALLOWED_ORIGINS"),
+            log_json: self.text("LOG_FORMAT").as_deref() == Some("json"),
+            log_filter: self.text("RUST_LOG").unwrap_or_else(|| "info,sqlx=warn".to_owned()),
+        })
+    }
+
+    /// The variable, or the content of the file that `NAME_FILE` names. Empty counts as absent.
+    fn text(&mut self, name: &str) -> Option<String> {
+        let file = (self.source)(&format!("{name}_FILE")).filter(|path| !path.is_empty());
+        let value = match file {
+            Some(path) => match std::fs::read_to_string(&path) {
+                Ok(content) => Some(content),
+                Err(error) => {
+                    self.problem(&format!("{name}_FILE"), &format!("cannot be read: {error}"));
+                    None
+                }
+            },
+            None => (self.source)(name),
+        };
+        value.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+
+    fn or_default(&mut self, name: &str, is_required: bool, default: &str) -> String {
+        match self.text(name) {
+            Some(text) => text,
+            None => {
+                if is_required {
+                    self.problem(name, "is missing");
+                }
+                default.to_owned()
+            }
+        }
+    }
+
+    fn number<N: std::str::FromStr>(&mut self, name: &str, default: N) -> Option<N> {
+        match self.text(name) {
+            None => Some(default),
+            Some(text) => match text.parse() {
+                Ok(number) => Some(number),
+                Err(_) => {
+                    self.problem(name, "is not a number in range");
+                    None
+                }
+            },
+        }
+    }
+
+    fn list(&mut self, name: &str) -> Vec<String> {
+        let text = self.text(name).unwrap_or_default();
+        text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// A custom endpoint often needs no key; OpenAI's own always does.
+    fn openai_key(&mut self, is_production: bool, has_own_endpoint: bool) -> Option<Secret> {
+        match self.text("OPENAI_API_KEY") {
+            Some(key) => Some(Secret(key)),
+            None if has_own_endpoint => Some(Secret("none".to_owned())),
+            None => {
+                if is_production {
+                    self.problem("OPENAI_API_KEY", "is missing (the sandbox is for development)");
+                }
+                None
+            }
+        }
+    }
+
+    fn keys(&mut self, is_production: bool, database_url: &str) -> Option<KeySet> {
+        let mut given = BTreeMap::new();
+        for name in ["JWT_KEYS", "ENCRYPTION_KEYS", "INDEX_KEY"] {
+            if let Some(text) = self.text(name) {
+                given.insert(name, text);
+            } else if is_production {
+                self.problem(name, "is missing");
+            }
+        }
+        if !is_production && given.len() < 3 {
+            match development_keys(database_url) {
+                Ok(made) => {
+                    for (name, text) in made {
+                        given.entry(name).or_insert(text);
+                    }
+                }
+                Err(error) => {
+                    self.problem("keys", &format!("cannot be kept beside the database: {error}"));
+                }
+            }
+        }
+        let jwt = self.key_list("JWT_KEYS", given.get("JWT_KEYS")?);
+        let encryption = self.key_list("ENCRYPTION_KEYS", given.get("ENCRYPTION_KEYS")?);
+        let index = decode_secret(given.get("INDEX_KEY")?);
+        if index.is_none() {
+            self.problem("INDEX_KEY", "is not 32 bytes in base64");
+        }
+        Some(KeySet { jwt: jwt?, encryption: encryption?, index: index? })
+    }
+
+    fn key_list(&mut self, name: &str, text: &str) -> Option<Vec<Key>> {
+        let keys: Option<Vec<Key>> = text.split(',').map(parse_key).collect();
+        if keys.is_none() {
+            self.problem(name, "is not a list of kid:key with keys of 32 bytes in base64");
+        }
+        keys
+    }
+
+    fn problem(&mut self, name: &str, what: &str) {
+        self.problems.push(format!("{name} {what}"));
+    }
+}
+
+struct KeySet {
+    jwt: Vec<Key>,
+    encryption: Vec<Key>,
+    index: [u8; 32],
+}
+
+fn parse_key(item: &str) -> Option<Key> {
+    let (kid, secret) = item.trim().split_once(':')?;
+    let is_kid = !kid.is_empty()
+        && kid.len() <= 32
+        && kid.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    is_kid.then_some(())?;
+    Some(Key { kid: kid.to_owned(), secret: decode_secret(secret)? })
+}
+
+fn decode_secret(text: &str) -> Option<[u8; 32]> {
+    STANDARD.decode(text.trim()).ok()?.try_into().ok()
+}
+
+/// Keys for development: read from `keys.env` beside the SQLite file (or in `data/`), made there
+/// once when it is missing.
+fn development_keys(database_url: &str) -> Result<Vec<(&'static str, String)>> {
+    let path = keys_path(database_url);
+    if let Ok(text) = std::fs::read_to_string(&path) {
+        return Ok(parse_keys_file(&text));
+    }
+    let mut made = Vec::new();
+    for (name, prefix) in [("JWT_KEYS", "dev1:"), ("ENCRYPTION_KEYS", "dev1:"), ("INDEX_KEY", "")] {
+        made.push((name, format!("{prefix}{}", STANDARD.encode(random_secret()?))));
+    }
+    let lines: Vec<_> = made.iter().map(|(name, text)| format!("{name}={text}\n")).collect();
+    write_private(&path, &lines.concat()).map_err(Error::broken)?;
+    // Another process may have won the race to make them.
+    let text = std::fs::read_to_string(&path).map_err(Error::broken)?;
+    Ok(parse_keys_file(&text))
+}
+
+fn parse_keys_file(text: &str) -> Vec<(&'static str, String)> {
+    let value = |name: &str| {
+        text.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
+    };
+    ["JWT_KEYS", "ENCRYPTION_KEYS", "INDEX_KEY"]
+        .into_iter()
+        .filter_map(|name| Some((name, value(name)?)))
+        .collect()
+}
+
+fn keys_path(database_url: &str) -> PathBuf {
+    let file = database_url
+        .strip_prefix("sqlite:")
+        .map(|path| path.trim_start_matches("//").split('?').next().unwrap_or_default());
+    let folder = file.and_then(|file| Path::new(file).parent()).unwrap_or(Path::new("data"));
+    folder.join("keys.env")
+}
+
+/// Makes a file that only we may read; leaves one that exists.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match file {
+        Ok(mut file) => file.write_all(text.as_bytes()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}

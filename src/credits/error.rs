@@ -1,0 +1,109 @@
+//! What credits refuses.
+
+use crate::error::{Code, Details, DomainError, Lang};
+
+/// A refusal about credits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CreditError {
+    /// The account does not cover the call. `held` credits may come back as calls end.
+    Insufficient {
+        /// Credits that the call needs.
+        needed: i64,
+        /// Credits that are free.
+        available: i64,
+        /// Credits that running calls hold.
+        held: i64,
+    },
+    /// The tenant's account is closed.
+    AccountClosed,
+    /// More is to be given back than the execution cost.
+    NothingToRefund {
+        /// Credits that can still be given back.
+        refundable: i64,
+    },
+    /// The object was changed since the version that the caller named.
+    StaleVersion {
+        /// The version it has now.
+        current: i64,
+    },
+    /// The package is no longer on sale.
+    PackageRetired,
+    /// The balance may not grow past 2 000 000 000 credits.
+    BalanceTooLarge,
+}
+
+impl DomainError for CreditError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Insufficient { .. } => Code::InsufficientCredits,
+            Self::StaleVersion { .. } => Code::StaleVersion,
+            Self::AccountClosed
+            | Self::NothingToRefund { .. }
+            | Self::PackageRetired
+            | Self::BalanceTooLarge => Code::InvalidState,
+        }
+    }
+
+    fn message(&self, lang: Lang) -> String {
+        match self {
+            Self::Insufficient { needed, available, held: 0 } => lang.pick(
+                format!("クレジットが不足しています（必要: {needed}、利用可能: {available}）。"),
+                format!("Not enough credits: {needed} needed, {available} available."),
+            ),
+            Self::Insufficient { needed, available, held } => lang.pick(
+                format!(
+                    "クレジットが不足しています（必要: {needed}、利用可能: {available}、\
+                     実行中の処理が確保: {held}）。"
+                ),
+                format!(
+                    "Not enough credits: {needed} needed, {available} available, \
+                     {held} held by calls that are still running."
+                ),
+            ),
+            Self::AccountClosed => lang.pick(
+                "このアカウントは閉鎖されています。",
+                "This credit account is closed.",
+            ),
+            Self::NothingToRefund { refundable } => lang.pick(
+                format!("返金できるのは最大{refundable}クレジットです。"),
+                format!("At most {refundable} credits of this execution can be given back."),
+            ),
+            Self::StaleVersion { current } => lang.pick(
+                format!("他の更新が先に行われました（現在のバージョン: {current}）。"),
+                format!("It was changed in the meantime (version {current} now)."),
+            ),
+            Self::PackageRetired => lang.pick(
+                "このパッケージは販売を終了しています。",
+                "This package is no longer on sale.",
+            ),
+            Self::BalanceTooLarge => lang.pick(
+                "残高の上限（2,000,000,000クレジット）を超えます。",
+                "The balance would pass 2,000,000,000 credits.",
+            ),
+        }
+    }
+
+    fn field(&self) -> Option<Vec<String>> {
+        match self {
+            Self::StaleVersion { .. } => Some(vec!["input".into(), "expectedVersion".into()]),
+            Self::NothingToRefund { .. } => Some(vec!["input".into(), "credits".into()]),
+            Self::Insufficient { .. }
+            | Self::AccountClosed
+            | Self::PackageRetired
+            | Self::BalanceTooLarge => None,
+        }
+    }
+
+    fn details(&self) -> Details {
+        match *self {
+            Self::Insufficient { needed, available, held } => {
+                Details::InsufficientCredits { needed, available, held }
+            }
+            Self::StaleVersion { current } => Details::StaleVersion { current_version: current },
+            Self::AccountClosed
+            | Self::NothingToRefund { .. }
+            | Self::PackageRetired
+            | Self::BalanceTooLarge => Details::None,
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Writes a [`Book`] down: the account row is locked first, everything that changed follows in the
+//! same transaction, rows in ascending order of their ids.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use sea_orm::{EntityTrait, IntoActiveModel, Value};
+
+use crate::credits::book::{Book, Draw, Kept, Line, RowState};
+use crate::credits::period;
+use crate::db::{self, Txn};
+use crate::entity::{
+    credit_account, credit_draw, credit_grant, credit_transaction, credit_withdrawal,
+};
+use crate::error::Result;
+use crate::events::{self, BalanceChanged, Event};
+use crate::ids::{AccountId, DrawId};
+
+/// An account under its lock, with its book.
+#[derive(Debug)]
+pub(crate) struct OpenAccount {
+    /// The row as it was locked; fields other than the balance may be changed before saving.
+    pub(crate) account: credit_account::Model,
+    /// Its credits.
+    pub(crate) book: Book,
+}
+
+/// Locks an account (its version moves on by one) and opens its book.
+pub(crate) async fn open(txn: &Txn, id: AccountId) -> Result<Option<OpenAccount>> {
+    let sql = "UPDATE ai_credit_accounts SET version = version + 1
+               WHERE id = $1 AND deleted_at IS NULL RETURNING *";
+    let locked: Option<credit_account::Model> = db::one(&**txn, sql, vec![id.into()]).await?;
+    let Some(account) = locked else { return Ok(None) };
+    let mut books = open_books(txn, vec![account]).await?;
+    Ok(books.pop())
+}
+
+/// Opens the books of accounts that this transaction has locked. Grants are read only now, after
+/// the lock. Two statements, however many accounts.
+pub(crate) async fn open_books(
+    txn: &Txn,
+    accounts: Vec<credit_account::Model>,
+) -> Result<Vec<OpenAccount>> {
+    let ids: Vec<Value> = accounts.iter().map(|account| account.id.into()).collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let list = db::tuples(1, ids.len(), 1);
+    let sql = format!(
+        "SELECT * FROM ai_credit_grants WHERE account_id IN {list} AND remaining > 0 ORDER BY id"
+    );
+    let grants: Vec<credit_grant::Model> = db::all(&**txn, sql, ids.clone()).await?;
+    let sql = format!(
+        "SELECT * FROM ai_credit_withdrawals WHERE account_id IN {list} AND closed_at IS NULL
+         ORDER BY id"
+    );
+    let withdrawals: Vec<credit_withdrawal::Model> = db::all(&**txn, sql, ids).await?;
+    let mut grants = by_account(grants, |grant| grant.account_id);
+    let mut withdrawals = by_account(withdrawals, |withdrawal| withdrawal.account_id);
+    let books = accounts.into_iter().map(|account| {
+        let numbers = (account.current_balance, account.held, account.version);
+        let grants = grants.remove(&account.id).unwrap_or_default();
+        let withdrawals = withdrawals.remove(&account.id).unwrap_or_default();
+        OpenAccount { account, book: Book::open(numbers, grants, withdrawals) }
+    });
+    Ok(books.collect())
+}
+
+fn by_account<R>(rows: Vec<R>, account: impl Fn(&R) -> AccountId) -> BTreeMap<AccountId, Vec<R>> {
+    let mut map: BTreeMap<AccountId, Vec<R>> = BTreeMap::new();
+    for row in rows {
+        map.entry(account(&row)).or_default().push(row);
+    }
+    map
+}
+
+/// Saves what changed in the books and announces each balance. The account row is written again
+/// only when more than the lock changed it.
+pub(crate) async fn save(
+    txn: &mut Txn,
+    opened: Vec<OpenAccount>,
+    now: DateTime<Utc>,
+) -> Result<Vec<credit_account::Model>> {
+    let mut saved = Vec::with_capacity(opened.len());
+    let mut changes = Changes::default();
+    for OpenAccount { mut account, book } in opened {
+        let before = account.clone();
+        account.current_balance = book.current;
+        account.held = book.held;
+        account.version = book.version;
+        account.next_due_at = next_due(&account, &book, now);
+        if account != before {
+            account.updated_at = now;
+            save_account(txn, &account).await?;
+        }
+        announce(txn, &account, now);
+        changes.collect(account.id, book);
+        saved.push(account);
+    }
+    changes.write(txn, now).await?;
+    Ok(saved)
+}
+
+/// Tells subscribers the account's balance once the transaction is committed.
+pub(crate) fn announce(txn: &mut Txn, account: &credit_account::Model, at: DateTime<Utc>) {
+    let change = BalanceChanged {
+        account: account.id,
+        tenant: account.tenant_id,
+        current: account.current_balance,
+        held: account.held,
+        version: account.version,
+        at,
+    };
+    events::announce(txn, Event::Balance(change));
+}
+
+/// The earlier of the next period's start and the earliest expiry. It is moved on only by
+/// `apply_due`, when it has passed; a due account stays due until then.
+fn next_due(account: &credit_account::Model, book: &Book, now: DateTime<Utc>) -> DateTime<Utc> {
+    if account.next_due_at <= now {
+        return account.next_due_at;
+    }
+    book.next_expiry().map_or(account.next_due_at, |expiry| expiry.min(account.next_due_at))
+}
+
+/// When the account is next due after everything up to `now` was applied.
+pub(crate) fn next_due_after(
+    account: &credit_account::Model,
+    book: &Book,
+    now: DateTime<Utc>,
+) -> DateTime<Utc> {
+    let zone = period::zone(&account.time_zone);
+    let next = period::next_period(period::period_of(now, zone));
+    let reset = period::start_of_day(next, zone);
+    book.next_expiry().map_or(reset, |expiry| expiry.min(reset))
+}
+
+async fn save_account(txn: &Txn, account: &credit_account::Model) -> Result<()> {
+    let sql = "UPDATE ai_credit_accounts SET current_balance = $2, held = $3, version = $4,
+               next_due_at = $5, plan_type = $6, next_plan_type = $7, monthly_free_credits = $8,
+               entitled_until = $9, total_purchased_credits = $10, updated_at = $11
+               WHERE id = $1";
+    let values = vec![
+        account.id.into(),
+        account.current_balance.into(),
+        account.held.into(),
+        account.version.into(),
+        account.next_due_at.into(),
+        account.plan_type.as_str().into(),
+        account.next_plan_type.map(|plan| plan.as_str().to_owned()).into(),
+        account.monthly_free_credits.into(),
+        account.entitled_until.into(),
+        account.total_purchased_credits.into(),
+        account.updated_at.into(),
+    ];
+    db::execute(&**txn, sql, values).await?;
+    Ok(())
+}
+
+/// Rows to write, gathered over all accounts so that each kind takes one statement.
+#[derive(Default)]
+struct Changes {
+    new_grants: Vec<credit_grant::Model>,
+    grants: Vec<credit_grant::Model>,
+    new_withdrawals: Vec<credit_withdrawal::Model>,
+    withdrawals: Vec<credit_withdrawal::Model>,
+    lines: Vec<(AccountId, Line)>,
+    draws: Vec<Draw>,
+}
+
+impl Changes {
+    fn collect(&mut self, account: AccountId, book: Book) {
+        sort_out(book.grants, &mut self.new_grants, &mut self.grants);
+        sort_out(book.withdrawals, &mut self.new_withdrawals, &mut self.withdrawals);
+        self.lines.extend(book.lines.into_iter().map(|line| (account, line)));
+        self.draws.extend(book.draws);
+    }
+
+    async fn write(mut self, txn: &Txn, now: DateTime<Utc>) -> Result<()> {
+        self.grants.sort_by_key(|grant| grant.id);
+        self.withdrawals.sort_by_key(|withdrawal| withdrawal.id);
+        if !self.new_grants.is_empty() {
+            let rows = self.new_grants.into_iter().map(IntoActiveModel::into_active_model);
+            credit_grant::Entity::insert_many(rows).exec_without_returning(&**txn).await?;
+        }
+        update_grants(txn, &self.grants).await?;
+        if !self.new_withdrawals.is_empty() {
+            let rows = self.new_withdrawals.into_iter().map(IntoActiveModel::into_active_model);
+            credit_withdrawal::Entity::insert_many(rows).exec_without_returning(&**txn).await?;
+        }
+        update_withdrawals(txn, &self.withdrawals).await?;
+        if !self.lines.is_empty() {
+            let rows = self.lines.into_iter().map(|(account, line)| row_of(account, line, now));
+            let rows = rows.map(IntoActiveModel::into_active_model);
+            credit_transaction::Entity::insert_many(rows).exec_without_returning(&**txn).await?;
+        }
+        if !self.draws.is_empty() {
+            let rows = self.draws.into_iter().map(draw_row).map(IntoActiveModel::into_active_model);
+            credit_draw::Entity::insert_many(rows).exec_without_returning(&**txn).await?;
+        }
+        Ok(())
+    }
+}
+
+fn sort_out<R>(kept: Vec<Kept<R>>, new: &mut Vec<R>, changed: &mut Vec<R>) {
+    for Kept { row, state } in kept {
+        match state {
+            RowState::Same => {}
+            RowState::Changed => changed.push(row),
+            RowState::New => new.push(row),
+        }
+    }
+}
+
+async fn update_grants(txn: &Txn, grants: &[credit_grant::Model]) -> Result<()> {
+    if grants.is_empty() {
+        return Ok(());
+    }
+    let sql = format!(
+        "UPDATE ai_credit_grants SET remaining = v.column2, cost_left = v.column3
+         FROM (VALUES {}) AS v WHERE ai_credit_grants.id = v.column1",
+        db::tuples(grants.len(), 3, 1)
+    );
+    let values = grants
+        .iter()
+        .flat_map(|grant| [grant.id.into(), grant.remaining.into(), grant.cost_left.into()])
+        .collect();
+    db::execute(&**txn, sql, values).await?;
+    Ok(())
+}
+
+async fn update_withdrawals(txn: &Txn, withdrawals: &[credit_withdrawal::Model]) -> Result<()> {
+    if withdrawals.is_empty() {
+        return Ok(());
+    }
+    let sql = format!(
+        "UPDATE ai_credit_withdrawals SET asked = v.column2, taken = v.column3,
+         put_back = v.column4, cost_taken = v.column5, closed_at = v.column6
+         FROM (VALUES {}) AS v WHERE ai_credit_withdrawals.id = v.column1",
+        db::tuples(withdrawals.len(), 6, 1)
+    );
+    let values = withdrawals
+        .iter()
+        .flat_map(|row| {
+            [
+                row.id.into(),
+                row.asked.into(),
+                row.taken.into(),
+                row.put_back.into(),
+                row.cost_taken.into(),
+                row.closed_at.into(),
+            ]
+        })
+        .collect();
+    db::execute(&**txn, sql, values).await?;
+    Ok(())
+}
+
+fn row_of(account_id: AccountId, line: Line, now: DateTime<Utc>) -> credit_transaction::Model {
+    let Line { id, version, kind, credits, balance_after, cost, about } = line;
+    credit_transaction::Model {
+        id,
+        account_id,
+        version,
+        transaction_type: kind,
+        credits_amount: credits,
+        balance_after,
+        ai_function_type: about.run.as_ref().map(|run| run.function),
+        ai_function_params: about.run.as_ref().map(|run| run.params.clone()),
+        execution_time_ms: about.run.as_ref().map(|run| run.time_ms),
+        total_cost_yen: cost,
+        user_id: about.user,
+        execution_id: about.execution,
+        hold_id: about.hold,
+        grant_id: about.grant,
+        reference_id: about.reference,
+        description: about.description,
+        created_at: now,
+    }
+}
+
+fn draw_row(draw: Draw) -> credit_draw::Model {
+    credit_draw::Model {
+        id: DrawId::new(),
+        transaction_id: draw.transaction,
+        hold_id: draw.hold,
+        grant_id: draw.grant,
+        credits: draw.credits,
+        cost: draw.cost,
+        returned: 0,
+        returned_cost: 0,
+    }
+}

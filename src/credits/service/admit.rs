@@ -1,0 +1,216 @@
+//! Setting credits aside: admission under the account row, then the hold rows.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use sea_orm::{EntityTrait, FromQueryResult, IntoActiveModel};
+
+use crate::credits::ledger;
+use crate::db::{self, Txn};
+use crate::entity::credit_hold::HoldState;
+use crate::entity::function_price::AiFunctionType;
+use crate::entity::{credit_account, credit_hold};
+use crate::error::Result;
+use crate::ids::{AccountId, ExecutionId, HoldId, UserId};
+
+/// Credits that a call wants to set aside.
+#[derive(Clone, Debug)]
+pub struct Want {
+    /// From this account.
+    pub account: AccountId,
+    /// What would do, from the wished amount downwards; the first that fits is held.
+    pub amounts: Vec<i64>,
+}
+
+/// The answer to a [`Want`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Set aside.
+    Admitted {
+        /// Which of the amounts fitted.
+        choice: usize,
+        /// The account's version then.
+        version: i64,
+    },
+    /// Something is due on the account: apply it and try again.
+    Due,
+    /// Not even the last amount fits.
+    Insufficient {
+        /// Credits that are free.
+        available: i64,
+        /// Credits that others hold.
+        held: i64,
+    },
+    /// The account is closed or gone.
+    Closed,
+}
+
+/// Admits wants, account by account in the order of their ids: one statement for each account that
+/// covers all that is wished; two more where it does not.
+pub async fn admit(txn: &mut Txn, wants: &[Want], now: DateTime<Utc>) -> Result<Vec<Admission>> {
+    let mut by_account: BTreeMap<AccountId, Vec<usize>> = BTreeMap::new();
+    for (index, want) in wants.iter().enumerate() {
+        by_account.entry(want.account).or_default().push(index);
+    }
+    let mut answers = vec![Admission::Closed; wants.len()];
+    for (account, indexes) in by_account {
+        let asked: Vec<&Want> = indexes.iter().filter_map(|index| wants.get(*index)).collect();
+        let admitted = admit_on(txn, account, &asked, now).await?;
+        for (index, admission) in indexes.iter().zip(admitted) {
+            if let Some(answer) = answers.get_mut(*index) {
+                *answer = admission;
+            }
+        }
+    }
+    Ok(answers)
+}
+
+async fn admit_on(
+    txn: &mut Txn,
+    id: AccountId,
+    wants: &[&Want],
+    now: DateTime<Utc>,
+) -> Result<Vec<Admission>> {
+    let wished = wants.iter().filter_map(|want| want.amounts.first()).sum();
+    if let Some(account) = hold_all(txn, id, wished, now).await? {
+        ledger::announce(txn, &account, now);
+        let admitted = Admission::Admitted { choice: 0, version: account.version };
+        return Ok(vec![admitted; wants.len()]);
+    }
+    let Some(account) = lock(txn, id).await? else {
+        return Ok(vec![Admission::Closed; wants.len()]);
+    };
+    if account.next_due_at <= now {
+        return Ok(vec![Admission::Due; wants.len()]);
+    }
+    let (answers, taken) = share_out(&account, wants);
+    if taken > 0 {
+        let held = add_held(txn, id, taken, now).await?;
+        ledger::announce(txn, &held, now);
+    }
+    Ok(answers)
+}
+
+/// In the order of their arrival, each gets the first of its amounts that is still free.
+fn share_out(account: &credit_account::Model, wants: &[&Want]) -> (Vec<Admission>, i64) {
+    let mut available = account.current_balance - account.held;
+    let mut taken = 0;
+    let answers = wants
+        .iter()
+        .map(|want| match want.amounts.iter().position(|amount| *amount <= available) {
+            Some(choice) => {
+                let amount = want.amounts.get(choice).copied().unwrap_or(0);
+                available -= amount;
+                taken += amount;
+                Admission::Admitted { choice, version: account.version }
+            }
+            None => Admission::Insufficient { available, held: account.held + taken },
+        })
+        .collect();
+    (answers, taken)
+}
+
+async fn hold_all(
+    txn: &Txn,
+    id: AccountId,
+    amount: i64,
+    now: DateTime<Utc>,
+) -> Result<Option<credit_account::Model>> {
+    let sql = "UPDATE ai_credit_accounts
+               SET held = held + $2, version = version + 1, updated_at = $3
+               WHERE id = $1 AND current_balance - held >= $2 AND next_due_at > $3
+               AND deleted_at IS NULL RETURNING *";
+    db::one(&**txn, sql, vec![id.into(), amount.into(), now.into()]).await
+}
+
+async fn lock(txn: &Txn, id: AccountId) -> Result<Option<credit_account::Model>> {
+    let sql = "UPDATE ai_credit_accounts SET version = version + 1
+               WHERE id = $1 AND deleted_at IS NULL RETURNING *";
+    db::one(&**txn, sql, vec![id.into()]).await
+}
+
+async fn add_held(
+    txn: &Txn,
+    id: AccountId,
+    amount: i64,
+    now: DateTime<Utc>,
+) -> Result<credit_account::Model> {
+    let sql = "UPDATE ai_credit_accounts SET held = held + $2, updated_at = $3
+               WHERE id = $1 RETURNING *";
+    let held = db::one(&**txn, sql, vec![id.into(), amount.into(), now.into()]).await?;
+    held.ok_or_else(|| crate::error::Error::broken("a locked account is gone"))
+}
+
+/// A hold to write for an admitted want.
+#[derive(Clone, Debug)]
+pub struct NewHold {
+    /// Its id.
+    pub id: HoldId,
+    /// The account.
+    pub account: AccountId,
+    /// The execution that it pays for.
+    pub execution: ExecutionId,
+    /// For whom.
+    pub user: UserId,
+    /// The function.
+    pub function: AiFunctionType,
+    /// Credits set aside.
+    pub amount: i64,
+    /// The account's version at admission.
+    pub version: i64,
+    /// When the hold may be swept, unless its owner renews it.
+    pub lease_until: DateTime<Utc>,
+}
+
+/// Writes the holds of admitted wants, in one statement.
+pub async fn write_holds(txn: &Txn, holds: Vec<NewHold>, now: DateTime<Utc>) -> Result<()> {
+    if holds.is_empty() {
+        return Ok(());
+    }
+    let rows = holds.into_iter().map(|hold| {
+        credit_hold::Model {
+            id: hold.id,
+            account_id: hold.account,
+            execution_id: hold.execution,
+            user_id: hold.user,
+            function_type: hold.function,
+            amount: hold.amount,
+            version: hold.version,
+            state: HoldState::Active,
+            in_flight_at: None,
+            watermark: 0,
+            lease_until: hold.lease_until,
+            charge: 0,
+            resolved_by: None,
+            created_at: now,
+            resolved_at: None,
+        }
+        .into_active_model()
+    });
+    credit_hold::Entity::insert_many(rows).exec_without_returning(&**txn).await?;
+    Ok(())
+}
+
+/// Marks that the call is about to leave for the provider. False: the hold is no longer ours.
+pub async fn mark_in_flight(txn: &Txn, hold: HoldId, now: DateTime<Utc>) -> Result<bool> {
+    let sql = "UPDATE ai_credit_holds SET in_flight_at = $2 WHERE id = $1 AND state = 'ACTIVE'";
+    Ok(db::execute(&**txn, sql, vec![hold.into(), now.into()]).await? > 0)
+}
+
+/// Renews a lease. False: the hold is no longer ours.
+pub async fn renew(txn: &Txn, hold: HoldId, until: DateTime<Utc>) -> Result<bool> {
+    let sql = "UPDATE ai_credit_holds SET lease_until = $2 WHERE id = $1 AND state = 'ACTIVE'";
+    Ok(db::execute(&**txn, sql, vec![hold.into(), until.into()]).await? > 0)
+}
+
+/// When the next lease ends, if a hold is active.
+pub async fn next_lease_end(db: &crate::db::Db) -> Result<Option<DateTime<Utc>>> {
+    #[derive(FromQueryResult)]
+    struct Lease {
+        lease_until: DateTime<Utc>,
+    }
+    let sql = "SELECT lease_until FROM ai_credit_holds WHERE state = 'ACTIVE'
+               ORDER BY lease_until LIMIT 1";
+    let lease: Option<Lease> = db::one(db.primary(), sql, vec![]).await?;
+    Ok(lease.map(|lease| lease.lease_until))
+}

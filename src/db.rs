@@ -1,0 +1,306 @@
+//! The database: a writer and readers, and transactions that publish on commit.
+//!
+//! On SQLite one connection writes (`BEGIN IMMEDIATE`, WAL, every commit synced), behind a fair queue,
+//! and several read. On PostgreSQL both are pools. What a transaction announces goes out after its
+//! commit; a dropped transaction rolls back and announces nothing.
+
+use std::any::Any;
+use std::ops::Deref;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
+    FromQueryResult, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, Value,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::clock::Clock;
+use crate::config::DbSettings;
+use crate::error::{Error, Result};
+
+/// Those who wait for the SQLite writer at most; more are refused.
+const WRITERS_WAITING_MAX: usize = 10_000;
+/// How long a request waits for the SQLite writer.
+const WRITER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What takes announcements when a transaction is committed. `events` implements it.
+pub trait Bus: Send + Sync + 'static {
+    /// Publishes one announcement.
+    fn publish(&self, announcement: Box<dyn Any + Send + Sync>);
+}
+
+/// The database. Clones share the connections.
+#[derive(Clone)]
+pub struct Db {
+    writer: DatabaseConnection,
+    reader: DatabaseConnection,
+    replica: DatabaseConnection,
+    /// On SQLite: the turn to write, first come, first served.
+    turn: Option<Arc<Semaphore>>,
+    waiting: Arc<AtomicUsize>,
+    statements: Arc<AtomicU64>,
+    bus: Arc<dyn Bus>,
+}
+
+impl Db {
+    /// Connects. The file of an SQLite database is made when it is missing.
+    pub async fn connect(settings: &DbSettings, bus: Arc<dyn Bus>) -> Result<Self> {
+        let statements = Arc::<AtomicU64>::default();
+        let is_sqlite = settings.url.starts_with("sqlite:");
+        let writers = if is_sqlite { 1 } else { settings.connections_max };
+        let writer = open(settings, &settings.url, writers, &statements).await?;
+        let reader = if is_sqlite {
+            open(settings, &settings.url, settings.connections_max.min(8), &statements).await?
+        } else {
+            writer.clone()
+        };
+        let replica = match &settings.read_url {
+            Some(url) => open(settings, url, settings.connections_max, &statements).await?,
+            None => reader.clone(),
+        };
+        let turn = is_sqlite.then(|| Arc::new(Semaphore::new(1)));
+        Ok(Self { writer, reader, replica, turn, waiting: Arc::default(), statements, bus })
+    }
+
+    /// Begins a transaction. Waits its turn at the SQLite writer, at most 30 s.
+    pub async fn begin(&self) -> Result<Txn> {
+        let turn = match &self.turn {
+            Some(turn) => Some(self.wait_for_turn(turn, WRITERS_WAITING_MAX).await?),
+            None => None,
+        };
+        self.start(turn).await
+    }
+
+    /// Begins a transaction that is never refused for the length of the queue: a settle.
+    pub async fn begin_always(&self) -> Result<Txn> {
+        let turn = match &self.turn {
+            Some(turn) => Some(self.wait_for_turn(turn, usize::MAX).await?),
+            None => None,
+        };
+        self.start(turn).await
+    }
+
+    /// Reads that see every commit: on PostgreSQL the primary, on SQLite any reader.
+    pub fn primary(&self) -> &DatabaseConnection {
+        &self.reader
+    }
+
+    /// Reads that gate no write and may be a moment old.
+    pub fn replica(&self) -> &DatabaseConnection {
+        &self.replica
+    }
+
+    /// The writing connection outside a transaction, for migrations.
+    pub fn writer(&self) -> &DatabaseConnection {
+        &self.writer
+    }
+
+    /// Statements that were run since the start, transactions' own included.
+    pub fn statements(&self) -> u64 {
+        self.statements.load(Ordering::Relaxed)
+    }
+
+    /// Measures how far the database's clock is from ours and tells `clock`.
+    pub async fn measure_clock(&self, clock: &Clock) -> Result<()> {
+        if self.writer.get_database_backend() != DbBackend::Postgres {
+            return Ok(());
+        }
+        let before = clock.now();
+        let row: Option<Instant> =
+            one(self.primary(), "SELECT clock_timestamp() AS at", vec![]).await?;
+        let middle = before + (clock.now() - before) / 2;
+        if let Some(row) = row {
+            clock.set_database_offset(row.at - middle);
+        }
+        Ok(())
+    }
+
+    /// Closes all connections after their running statements.
+    pub async fn close(self) {
+        for connection in [self.writer, self.reader, self.replica] {
+            if let Err(error) = connection.close().await {
+                tracing::debug!(%error, "A connection did not close cleanly: {error}");
+            }
+        }
+    }
+
+    async fn start(&self, turn: Option<OwnedSemaphorePermit>) -> Result<Txn> {
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        let inner = self.writer.begin_with_options(options).await?;
+        let bus = Arc::clone(&self.bus);
+        Ok(Txn { inner, announcements: Vec::new(), bus, _turn: turn })
+    }
+
+    async fn wait_for_turn(
+        &self,
+        turn: &Arc<Semaphore>,
+        waiting_max: usize,
+    ) -> Result<OwnedSemaphorePermit> {
+        let place = Place::take(&self.waiting);
+        if place.ahead >= waiting_max {
+            return Err(Error::Unavailable("database writer"));
+        }
+        match tokio::time::timeout(WRITER_PATIENCE, Arc::clone(turn).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(Error::Unavailable("database writer")),
+        }
+    }
+}
+
+/// A place in the queue before the writer; left when dropped.
+struct Place<'a> {
+    waiting: &'a AtomicUsize,
+    ahead: usize,
+}
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize) -> Self {
+        Self { waiting, ahead: waiting.fetch_add(1, Ordering::Relaxed) }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[derive(FromQueryResult)]
+struct Instant {
+    at: DateTime<Utc>,
+}
+
+/// A transaction. Dropped, it rolls back.
+pub struct Txn {
+    // Declared before the turn: rolled back before the next writer begins.
+    inner: DatabaseTransaction,
+    announcements: Vec<Box<dyn Any + Send + Sync>>,
+    bus: Arc<dyn Bus>,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl Txn {
+    /// Keeps an announcement until the commit.
+    pub fn announce(&mut self, announcement: Box<dyn Any + Send + Sync>) {
+        self.announcements.push(announcement);
+    }
+
+    /// Commits, then publishes what was announced.
+    pub async fn commit(self) -> Result<()> {
+        self.inner.commit().await?;
+        for announcement in self.announcements {
+            self.bus.publish(announcement);
+        }
+        Ok(())
+    }
+
+    /// Rolls back at once.
+    pub async fn rollback(self) -> Result<()> {
+        Ok(self.inner.rollback().await?)
+    }
+}
+
+impl Deref for Txn {
+    type Target = DatabaseTransaction;
+
+    fn deref(&self) -> &DatabaseTransaction {
+        &self.inner
+    }
+}
+
+/// Runs a statement of the same text on both databases; placeholders are `$1`, `$2` ….
+pub async fn execute(
+    conn: &impl ConnectionTrait,
+    sql: impl Into<String>,
+    values: Vec<Value>,
+) -> Result<u64> {
+    let statement = statement(conn, sql, values);
+    Ok(conn.execute_raw(statement).await?.rows_affected())
+}
+
+/// All rows of a query, read by column name.
+pub async fn all<R: FromQueryResult>(
+    conn: &impl ConnectionTrait,
+    sql: impl Into<String>,
+    values: Vec<Value>,
+) -> Result<Vec<R>> {
+    let rows = conn.query_all_raw(statement(conn, sql, values)).await?;
+    Ok(rows.iter().map(|row| R::from_query_result(row, "")).collect::<Result<_, _>>()?)
+}
+
+/// The first row of a query, if there is one.
+pub async fn one<R: FromQueryResult>(
+    conn: &impl ConnectionTrait,
+    sql: impl Into<String>,
+    values: Vec<Value>,
+) -> Result<Option<R>> {
+    let row = conn.query_one_raw(statement(conn, sql, values)).await?;
+    Ok(row.map(|row| R::from_query_result(&row, "")).transpose()?)
+}
+
+/// `($1, $2), ($3, $4)` for `rows` rows of `columns` values, counted on from `first`.
+pub fn tuples(rows: usize, columns: usize, first: usize) -> String {
+    let row = |row: usize| {
+        let start = first + row * columns;
+        let values: Vec<_> = (start..start + columns).map(|n| format!("${n}")).collect();
+        format!("({})", values.join(", "))
+    };
+    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+}
+
+fn statement(
+    conn: &impl ConnectionTrait,
+    sql: impl Into<String>,
+    values: Vec<Value>,
+) -> Statement {
+    Statement::from_sql_and_values(conn.get_database_backend(), sql, values)
+}
+
+async fn open(
+    settings: &DbSettings,
+    url: &str,
+    connections_max: u32,
+    statements: &Arc<AtomicU64>,
+) -> Result<DatabaseConnection> {
+    let mut options = ConnectOptions::new(url);
+    options
+        .max_connections(connections_max)
+        .min_connections(connections_max.min(1))
+        .acquire_timeout(settings.acquire_timeout)
+        .connect_timeout(settings.acquire_timeout)
+        .idle_timeout(settings.idle_timeout)
+        .test_before_acquire(false)
+        .sqlx_logging(false);
+    if url.starts_with("sqlite:") {
+        let ready = SqliteConnectOptions::from_str(url)
+            .map_err(Error::broken)?
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(10));
+        options.map_sqlx_sqlite_opts(move |_| ready.clone());
+    } else {
+        options.map_sqlx_postgres_opts(|options| {
+            options.application_name("musubi").options([
+                ("idle_in_transaction_session_timeout", "30s"),
+                ("lock_timeout", "20s"),
+                ("statement_timeout", "60s"),
+            ])
+        });
+    }
+    let mut connection = Database::connect(options).await?;
+    let statements = Arc::clone(statements);
+    connection.set_metric_callback(move |_| {
+        statements.fetch_add(1, Ordering::Relaxed);
+    });
+    Ok(connection)
+}

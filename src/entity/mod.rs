@@ -1,0 +1,47 @@
+//! One file per table: columns, keys, enums and the finders that scope rows to a tenant or an
+//! account. No verbs, no permissions.
+
+/// Customers of ours.
+pub mod tenant;
+/// People who can sign in.
+pub mod user;
+/// People's places in tenants.
+pub mod membership;
+/// Remembered keys of writes.
+pub mod idempotency_key;
+/// Durable work with retries.
+pub mod queue_item;
+/// Runs of jobs by the clock.
+pub mod job_run;
+/// What people should know.
+pub mod alert;
+/// The audit record.
+pub mod system_event;
+/// Plans' versions.
+pub mod plan;
+/// Prices of AI functions.
+pub mod function_price;
+/// Credits for sale.
+pub mod credit_package;
+/// Tenants' prepaid credits.
+pub mod credit_account;
+/// Where credits came from.
+pub mod credit_grant;
+/// Credits being taken away.
+pub mod credit_withdrawal;
+/// Months and their free credits.
+pub mod monthly_reset;
+/// Use by account, day and function.
+pub mod usage_daily;
+/// Use by account, user, function and hour.
+pub mod usage_hourly;
+/// The ledger.
+pub mod credit_transaction;
+/// Calls of AI functions.
+pub mod execution;
+/// Labels of executions.
+pub mod execution_tag;
+/// Credits set aside for running calls.
+pub mod credit_hold;
+/// Which grants settlements drew from.
+pub mod credit_draw;

@@ -1,0 +1,35 @@
+use chrono::{DateTime, Utc};
+use sea_orm::entity::prelude::*;
+
+use super::plan::PlanType;
+use crate::crypto::Sealed;
+use crate::ids::TenantId;
+
+/// A customer: a hotel or a studio. The slug is unique; the plan is checked.
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "tenants")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: TenantId,
+    pub name: String,
+    /// Unique; the name in addresses.
+    pub slug: String,
+    /// Mirrors the plan of the credit account, which is the truth.
+    pub crm_plan_type: PlanType,
+    pub crm_activated_at: Option<DateTime<Utc>>,
+    pub billing_email: Option<Sealed>,
+    pub stripe_customer_id: Option<String>,
+    /// IANA name; days and months of the tenant are counted in it.
+    pub time_zone: String,
+    /// BCP 47 language of what we send.
+    pub locale: String,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+    pub deleted_at: Option<DateTime<Utc>>,
+}
+
+/// None: relations are read by loaders.
+#[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

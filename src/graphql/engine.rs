@@ -1,0 +1,203 @@
+//! Runs documents for both transports: guard, then execution, then error codes.
+
+use std::sync::Arc;
+
+use async_graphql::parser::types::OperationType;
+use async_graphql::{Request, Response, ServerError, Value, Variables};
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+
+use crate::actor::Permission;
+use crate::graphql::caller::Caller;
+use crate::graphql::guard::{self, CostTable, Limits, Refusal, Weight};
+use crate::graphql::loader;
+use crate::graphql::schema::{self, MusubiSchema};
+
+/// Errors in one response at most.
+const ERRORS_MAX: usize = 20;
+
+/// The schema with its limits. Clones share it.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    schema: MusubiSchema,
+    table: CostTable,
+    limits: Limits,
+    admin_limits: Limits,
+}
+
+/// A call as the client sent it.
+#[derive(Debug)]
+pub struct Call {
+    /// The document.
+    pub query: String,
+    /// The operation to run, when the document has several.
+    pub operation_name: Option<String>,
+    /// Values for its variables.
+    pub variables: Variables,
+    /// What the client sent beside; nothing reads it today.
+    pub extensions: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What kind of operation a document runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperationKind {
+    /// Reads.
+    Query,
+    /// Changes.
+    Mutation,
+    /// Watches.
+    Subscription,
+}
+
+/// A call after the guard.
+pub enum Prepared {
+    /// It may run.
+    Ready(ReadyOperation),
+    /// It may not.
+    Refused(RefusedDocument),
+}
+
+/// A call that may run.
+pub struct ReadyOperation {
+    /// What it does.
+    pub kind: OperationKind,
+    request: Request,
+    caller: Caller,
+    cost: usize,
+}
+
+/// A call that was refused before it ran.
+pub struct RefusedDocument {
+    /// The text is no GraphQL document.
+    pub is_syntax: bool,
+    /// The operation to run cannot be told.
+    pub is_operation_name: bool,
+    /// The answer; without `data`.
+    pub response: Response,
+}
+
+/// What came of a query or a mutation.
+pub struct Executed {
+    /// The answer.
+    pub response: Response,
+    /// Validation or coercion failed: no field ran, and there is no `data`.
+    pub is_request_error: bool,
+}
+
+impl Engine {
+    /// Builds the schema and reads the costs of its fields.
+    pub fn new(limits: Limits) -> Result<Self, crate::error::Error> {
+        let schema = schema::build();
+        let table = CostTable::from_sdl(&schema.sdl()).map_err(crate::error::Error::broken)?;
+        let admin_limits = limits.for_platform_admin();
+        Ok(Self(Arc::new(Inner { schema, table, limits, admin_limits })))
+    }
+
+    /// Judges a document. Never executes anything.
+    pub fn prepare(&self, call: Call, caller: Caller) -> Prepared {
+        let inner = &self.0;
+        let is_admin =
+            caller.actor.as_ref().is_some_and(|actor| actor.may(Permission::Platform));
+        let limits = if is_admin { &inner.admin_limits } else { &inner.limits };
+        let name = call.operation_name.as_deref();
+        match guard::check(&call.query, name, &call.variables, &inner.table, limits) {
+            Err(refusal) => Prepared::Refused(refused(&refusal, &caller)),
+            Ok((document, weight)) => {
+                let mut request = Request::new(call.query)
+                    .variables(call.variables)
+                    .data(loader::new(&caller))
+                    .data(caller.clone());
+                if let Some(name) = call.operation_name {
+                    request = request.operation_name(name);
+                }
+                request.set_parsed_query(document);
+                let kind = kind_of(&weight);
+                Prepared::Ready(ReadyOperation { kind, request, caller, cost: weight.cost })
+            }
+        }
+    }
+
+    /// Runs a query or a mutation.
+    pub async fn execute(&self, ready: ReadyOperation) -> Executed {
+        let response = self.0.schema.execute(ready.request).await;
+        let is_request_error = is_request_error(&response);
+        let mut response = finish(response, &ready.caller);
+        if !is_request_error {
+            response = response.extension("cost", Value::from(ready.cost));
+        }
+        Executed { response, is_request_error }
+    }
+
+    /// Runs a subscription. A document that fails validation comes as a single answer without data.
+    pub fn stream(&self, ready: ReadyOperation) -> BoxStream<'static, Response> {
+        let caller = ready.caller;
+        let responses = self.0.schema.execute_stream(ready.request);
+        responses.map(move |response| finish(response, &caller)).boxed()
+    }
+}
+
+/// All root fields are nullable, so that only a request that never ran has no data.
+fn is_request_error(response: &Response) -> bool {
+    response.data == Value::Null && !response.errors.is_empty()
+}
+
+/// Gives every error its code; those of the library are about the document.
+fn finish(mut response: Response, caller: &Caller) -> Response {
+    // The library reports every unknown field; nobody reads thousands of errors.
+    response.errors.truncate(ERRORS_MAX);
+    let mut response = caller.finish(response);
+    for error in &mut response.errors {
+        let is_coded = error.extensions.as_ref().is_some_and(|known| known.get("code").is_some());
+        if !is_coded {
+            set_code(error, "GRAPHQL_VALIDATION_FAILED", &caller.request_id);
+        }
+    }
+    response
+}
+
+fn refused(refusal: &Refusal, caller: &Caller) -> RefusedDocument {
+    let mut error = refusal.to_server_error();
+    let code = match refusal {
+        Refusal::Syntax { .. } => "GRAPHQL_PARSE_FAILED",
+        Refusal::OperationNotFound | Refusal::OperationNameRequired => "OPERATION_RESOLUTION_FAILURE",
+        Refusal::InvalidVariable { .. } => "BAD_USER_INPUT",
+        Refusal::FragmentCycle { .. }
+        | Refusal::FieldConflict { .. }
+        | Refusal::SubscriptionRootFields { .. }
+        | Refusal::InvalidValue { .. } => "GRAPHQL_VALIDATION_FAILED",
+        Refusal::TooLarge
+        | Refusal::TooManyTokens { .. }
+        | Refusal::TooDeep { .. }
+        | Refusal::TooManyDirectives { .. }
+        | Refusal::TooManyAliases { .. }
+        | Refusal::TooManyRootFields { .. }
+        | Refusal::TooManySelections { .. }
+        | Refusal::TooManyValues { .. }
+        | Refusal::TooCostly { .. } => "DOCUMENT_TOO_COMPLEX",
+    };
+    set_code(&mut error, code, &caller.request_id);
+    RefusedDocument {
+        is_syntax: !refusal.is_validation(),
+        is_operation_name: matches!(
+            refusal,
+            Refusal::OperationNotFound | Refusal::OperationNameRequired
+        ),
+        response: Response::from_errors(vec![error]),
+    }
+}
+
+fn set_code(error: &mut ServerError, code: &str, request_id: &str) {
+    let extensions = error.extensions.get_or_insert_default();
+    extensions.set("code", code);
+    extensions.set("requestId", request_id);
+}
+
+fn kind_of(weight: &Weight) -> OperationKind {
+    match weight.kind {
+        OperationType::Query => OperationKind::Query,
+        OperationType::Mutation => OperationKind::Mutation,
+        OperationType::Subscription => OperationKind::Subscription,
+    }
+}

@@ -1,0 +1,41 @@
+//! The one schema: three lists of what the domains contribute.
+
+use async_graphql::{MergedObject, MergedSubscription, SDLExportOptions, Schema};
+
+use crate::ai::graphql::{AiMutation, AiQuery, AiSubscription};
+use crate::credits::graphql::{
+    CreditAdminMutation, CreditCatalogQuery, CreditQuery, CreditSubscription,
+};
+use crate::graphql::node::NodeQuery;
+use crate::identity::graphql::IdentityQuery;
+
+/// Everything that can be read. Each field is null when it fails, with the reason in `errors`.
+#[derive(Default, MergedObject)]
+pub struct Query(IdentityQuery, NodeQuery, CreditQuery, CreditCatalogQuery, AiQuery);
+
+/// Everything that can be changed. Refusals of what was asked come in `userErrors` of the payload.
+#[derive(Default, MergedObject)]
+pub struct Mutation(AiMutation, CreditAdminMutation);
+
+/// Everything that can be watched: a snapshot first, then each change.
+#[derive(Default, MergedSubscription)]
+pub struct Subscription(CreditSubscription, AiSubscription);
+
+/// Musubi's schema.
+pub type MusubiSchema = Schema<Query, Mutation, Subscription>;
+
+/// Builds it. The document limits are ours (`guard`), not the library's.
+pub fn build() -> MusubiSchema {
+    Schema::build(Query::default(), Mutation::default(), Subscription::default())
+        .register_output_type::<crate::graphql::node::Node>()
+        .register_output_type::<crate::graphql::payload::UserError>()
+        .disable_suggestions()
+        .finish()
+}
+
+/// The schema as text: what `schema.graphql` holds.
+pub fn sdl() -> String {
+    let options = SDLExportOptions::new().sorted_fields().sorted_enum_items().prefer_single_line_descriptions();
+    let text = build().sdl_with_options(options);
+    format!("{}\n", text.trim())
+}

@@ -1,0 +1,135 @@
+//! Who may come in: browser origins, and bearer tokens.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode, Uri};
+
+use axum::response::{IntoResponse, Response};
+
+use crate::actor::Actor;
+use crate::app::App;
+use crate::config::Config;
+use crate::error::{Error, Lang};
+use crate::http::reply::Refusal;
+use crate::identity;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// How long a browser may remember that a listed origin may come.
+const PREFLIGHT_SECONDS: &str = "600";
+
+/// Where a request that may come in comes from.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// Our own pages, or no browser at all.
+    Own,
+    /// A listed origin; its browser must be told so.
+    Listed(HeaderValue),
+}
+
+/// Refuses what other sites' pages send. Tokens travel in headers that such pages cannot set, so
+/// this guards what is open to anonymous callers, and WebSockets, for which browsers do not ask.
+pub(super) fn check_origin(
+    config: &Config,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Origin, Refusal> {
+    let is_cross_site = headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site");
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    let origin = match (origins.next(), origins.next()) {
+        (None, _) if is_cross_site => return Err(Refusal::origin()),
+        (None, _) => return Ok(Origin::Own),
+        (Some(origin), None) => origin,
+        (Some(_), Some(_)) => return Err(Refusal::origin()),
+    };
+    let text = origin.to_str().map_err(|_| Refusal::origin())?;
+    if config.allowed_origins.iter().any(|listed| is_same_origin(listed, text)) {
+        return Ok(Origin::Listed(origin.clone()));
+    }
+    let is_own = is_same_origin(&config.public_url, text) || is_at_host(text, uri, headers);
+    if is_own && !is_cross_site { Ok(Origin::Own) } else { Err(Refusal::origin()) }
+}
+
+/// Answers the question that a browser asks before it sends a listed origin's request.
+pub(super) fn preflight(method: &Method, headers: &HeaderMap, origin: &Origin) -> Option<Response> {
+    let is_question =
+        method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let Origin::Listed(_) = origin else { return None };
+    is_question.then(|| {
+        let answers = [
+            (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
+            (
+                header::ACCESS_CONTROL_ALLOW_HEADERS,
+                "authorization, content-type, accept-language, x-request-id",
+            ),
+            (header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS),
+        ];
+        (StatusCode::NO_CONTENT, answers).into_response()
+    })
+}
+
+/// Tells the browser of a listed origin that it may read the answer.
+pub(super) fn add_cors(response: &mut Response, origin: &Origin) {
+    let headers = response.headers_mut();
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
+    if let Origin::Listed(origin) = origin {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        let exposed = HeaderValue::from_static("x-request-id, retry-after");
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    }
+}
+
+/// Who sends these headers; nobody when there is no `Authorization`.
+pub(super) async fn sign_in(
+    app: &App,
+    headers: &HeaderMap,
+    lang: Lang,
+) -> Result<Option<Actor>, Error> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => {
+            let value = value.to_str().map_err(|_| Error::Unauthenticated)?;
+            sign_in_with(app, value, lang).await.map(Some)
+        }
+        (Some(_), Some(_)) => Err(Error::Unauthenticated),
+    }
+}
+
+/// Who says `Bearer …`. Anything else is refused, lest a typing error make a caller anonymous.
+pub(super) async fn sign_in_with(app: &App, value: &str, lang: Lang) -> Result<Actor, Error> {
+    let token = bearer(value).ok_or(Error::Unauthenticated)?;
+    identity::authenticate(app, token, lang).await
+}
+
+/// The token in `Bearer TOKEN` (RFC 6750 §2.1; the scheme in any case, as RFC 9110 §11.1 has it).
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    let is_token = !token.is_empty()
+        && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte));
+    (scheme.eq_ignore_ascii_case("bearer") && is_token).then_some(token)
+}
+
+/// Whether `url` begins with the origin that a browser names. Browsers leave the default port out.
+fn is_same_origin(url: &str, origin: &str) -> bool {
+    let (Ok(url), Ok(origin)) = (url.parse::<Uri>(), origin.parse::<Uri>()) else { return false };
+    let parts = |uri: &Uri| {
+        let scheme = uri.scheme_str()?.to_ascii_lowercase();
+        let default = if scheme == "https" { 443 } else { 80 };
+        let port = uri.port_u16().unwrap_or(default);
+        Some((scheme, uri.host()?.to_ascii_lowercase(), port))
+    };
+    let own = parts(&url);
+    own.is_some() && own == parts(&origin)
+}
+
+/// Whether the origin is the very host that the request was sent to.
+fn is_at_host(origin: &str, uri: &Uri, headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    // HTTP/2 names the host in the address.
+    let host = host.or_else(|| uri.authority().map(|authority| authority.as_str()));
+    let named = origin.split_once("://").map(|(_, authority)| authority);
+    match (host, named) {
+        (Some(host), Some(named)) => host.eq_ignore_ascii_case(named),
+        (None, _) | (_, None) => false,
+    }
+}

@@ -1,0 +1,178 @@
+//! GraphQL over HTTP, in the profile that the `graphql-http` audits ask for: `application/json`
+//! answers 200 to a refused document, `application/graphql-response+json` answers 400.
+
+mod negotiation;
+mod params;
+
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream};
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use bytes::BytesMut;
+use futures_util::StreamExt;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::request::Parts;
+use http::{Method, StatusCode};
+use tokio::time::timeout;
+
+use crate::graphql::caller::Caller;
+use crate::graphql::engine::{Call, OperationKind, Prepared};
+use crate::http::envelope::{self, RequestId};
+use crate::http::operation::{self, Asker, Outcome, Verdict};
+use crate::http::reply::{self, Extent, Refusal};
+use crate::http::{Limits, Shared, access, graphql_ws};
+use negotiation::Media;
+pub(super) use params::from_object;
+
+/// A body beyond the limit is read on for so long and so far, so that a client that still writes
+/// sees the refusal and not a reset connection.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 8 * 1024 * 1024;
+
+/// Answers any request to `/graphql`.
+pub(super) async fn answer(State(shared): State<Shared>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let id = RequestId::of(&parts.extensions);
+    let origin = match access::check_origin(&shared.app().config, &parts.uri, &parts.headers) {
+        Ok(origin) => origin,
+        Err(refusal) => return refusal.reply(&id),
+    };
+    if graphql_ws::is_upgrade(&parts) {
+        return graphql_ws::upgrade(&shared, parts, &id).await;
+    }
+    let response = match access::preflight(&parts.method, &parts.headers, &origin) {
+        Some(response) => Ok(response),
+        None => Box::pin(respond(&shared, &parts, body, &id)).await,
+    };
+    let mut response = response.unwrap_or_else(|refusal| refusal.reply(&id));
+    access::add_cors(&mut response, &origin);
+    response
+}
+
+async fn respond(
+    shared: &Shared,
+    parts: &Parts,
+    body: Body,
+    id: &RequestId,
+) -> Result<Response, Refusal> {
+    let media = check_head(parts)?;
+    let lang = envelope::lang(&parts.headers);
+    let app = shared.app().clone();
+    let actor = access::sign_in(&app, &parts.headers, lang)
+        .await
+        .map_err(|error| Refusal::sign_in(&error, lang))?;
+    let call = if parts.method == Method::GET {
+        params::from_query(&parts.uri)?
+    } else {
+        params::from_body(&read(body, &parts.headers, shared.limits()).await?)?
+    };
+    let caller = Caller { app, actor, lang, request_id: id.as_str().to_owned() };
+    let outcome = run(shared, &parts.method, call, caller).await?;
+    Ok(into_response(&outcome, media))
+}
+
+/// Judges the method, what the client accepts and what it says it sends.
+fn check_head(parts: &Parts) -> Result<Media, Refusal> {
+    let accepted = negotiation::accepted(&parts.headers);
+    if parts.method == Method::GET {
+        // Links, images and forms cannot name our media types, so a page of another site cannot
+        // make a browser run even a query.
+        let accepted = accepted.filter(|accepted| accepted.is_explicit);
+        return accepted.map(|accepted| accepted.media).ok_or_else(Refusal::not_acceptable);
+    }
+    if parts.method != Method::POST {
+        return Err(Refusal::graphql_method());
+    }
+    let media = accepted.map(|accepted| accepted.media).ok_or_else(Refusal::not_acceptable)?;
+    if negotiation::is_plain_json(&parts.headers) { Ok(media) } else { Err(Refusal::media_type()) }
+}
+
+/// Reads the body within its limit and its time.
+async fn read(body: Body, headers: &HeaderMap, limits: &Limits) -> Result<BytesMut, Refusal> {
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok())
+        .unwrap_or(0);
+    let mut stream = body.into_data_stream();
+    let result = if announced > limits.body_bytes_max {
+        Err(Refusal::too_large())
+    } else {
+        let collected = collect(&mut stream, announced, limits.body_bytes_max);
+        timeout(limits.body_timeout, collected).await.unwrap_or_else(|_| Err(Refusal::too_slow()))
+    };
+    // A client that waits for "100 Continue" has sent nothing yet, and reading would ask for it.
+    if result.is_err() && !headers.contains_key(header::EXPECT) {
+        // However it ends, the refusal goes out.
+        let _ = timeout(LINGER, linger(&mut stream)).await;
+    }
+    result
+}
+
+async fn collect(
+    stream: &mut BodyDataStream,
+    announced: usize,
+    bytes_max: usize,
+) -> Result<BytesMut, Refusal> {
+    let mut bytes = BytesMut::with_capacity(announced);
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|_| Refusal::malformed("The body broke off."))?;
+        if bytes.len() + chunk.len() > bytes_max {
+            return Err(Refusal::too_large());
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+async fn linger(stream: &mut BodyDataStream) {
+    let mut seen = 0;
+    while let Some(Ok(chunk)) = stream.next().await {
+        seen += chunk.len();
+        if seen > LINGER_BYTES {
+            return;
+        }
+    }
+}
+
+async fn run(
+    shared: &Shared,
+    method: &Method,
+    call: Call,
+    caller: Caller,
+) -> Result<Outcome, Refusal> {
+    let asker = Asker::of(&caller);
+    let ready = match shared.engine().prepare(call, caller) {
+        Prepared::Ready(ready) => ready,
+        Prepared::Refused(refused) => {
+            return Ok(Outcome { response: refused.response, verdict: Verdict::Refused });
+        }
+    };
+    match ready.kind {
+        OperationKind::Query => {}
+        OperationKind::Mutation if method == Method::POST => {}
+        OperationKind::Mutation => return Err(Refusal::mutation_over(method)),
+        OperationKind::Subscription => {
+            let message = "Subscriptions travel by WebSocket (graphql-transport-ws) at this path.";
+            return Err(Refusal::malformed(message));
+        }
+    }
+    Ok(operation::run(shared, ready, asker, ()).await)
+}
+
+fn into_response(outcome: &Outcome, media: Media) -> Response {
+    let (extent, status) = match (outcome.verdict, media) {
+        (Verdict::Executed, _) => (Extent::Executed, StatusCode::OK),
+        (Verdict::Refused, Media::Json) => (Extent::Refused, StatusCode::OK),
+        (Verdict::Refused, Media::GraphqlResponse) => (Extent::Refused, StatusCode::BAD_REQUEST),
+        (Verdict::TimedOut, _) => (Extent::Refused, StatusCode::GATEWAY_TIMEOUT),
+        (Verdict::Failed, _) => (Extent::Refused, StatusCode::INTERNAL_SERVER_ERROR),
+    };
+    let body = reply::to_json(&reply::Body::new(&outcome.response, extent));
+    let mut response = (status, body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media.content_type()));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.append(header::VARY, HeaderValue::from_static("accept"));
+    response
+}

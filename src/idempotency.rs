@@ -1,0 +1,190 @@
+//! Keys that clients give to writes: the same key and body get the first result.
+//!
+//! A key belongs to a tenant, a person and an operation. The body is kept as a keyed digest; what
+//! the key made is read again by its id. The row is written in the transaction of the write itself,
+//! so that a refused write leaves no key behind.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sea_orm::{FromQueryResult, Value};
+use uuid::Uuid;
+
+use crate::crypto::Crypto;
+use crate::db::{self, Txn};
+use crate::error::{Code, DomainError, Error, Lang, Result};
+use crate::ids::{IdempotencyId, TenantId, UserId};
+
+/// A key with what it stands for.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The person who writes.
+    pub actor: UserId,
+    /// The mutation; two mutations may share one name.
+    pub operation: &'static str,
+    /// The client's key, 8 to 255 characters.
+    pub key: String,
+    /// A keyed digest of the body.
+    pub digest: Vec<u8>,
+    /// What the write will make.
+    pub object: Uuid,
+}
+
+/// What became of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It is new: write.
+    New,
+    /// It was used with the same body and made this.
+    Known(Uuid),
+    /// It was used with another body.
+    Conflict,
+}
+
+/// Refused: the key was used before with another body.
+#[derive(Debug)]
+pub struct KeyConflict;
+
+impl DomainError for KeyConflict {
+    fn code(&self) -> Code {
+        Code::IdempotencyConflict
+    }
+
+    fn message(&self, lang: Lang) -> String {
+        lang.pick(
+            "このidempotencyKeyは別の内容ですでに使われています。",
+            "This idempotencyKey was already used with another body.",
+        )
+    }
+
+    fn field(&self) -> Option<Vec<String>> {
+        Some(vec!["input".to_owned(), "idempotencyKey".to_owned()])
+    }
+}
+
+impl Key {
+    /// A key of an operation; refuses keys that are too short or too long.
+    pub fn new(
+        crypto: &Crypto,
+        (tenant, actor): (TenantId, UserId),
+        operation: &'static str,
+        (key, body): (&str, &serde_json::Value),
+        object: Uuid,
+    ) -> Result<Self> {
+        if !(8..=255).contains(&key.chars().count()) {
+            return Err(Error::invalid(
+                "input.idempotencyKey",
+                "8〜255文字で指定してください。",
+                "must have 8 to 255 characters",
+            ));
+        }
+        let digest = crypto.digest(operation, body.to_string().as_bytes());
+        Ok(Self { tenant, actor, operation, key: key.to_owned(), digest, object })
+    }
+
+    fn identity(&self) -> Identity {
+        (self.tenant, self.actor.0, self.operation.to_owned(), self.key.clone())
+    }
+}
+
+type Identity = (TenantId, Uuid, String, String);
+
+#[derive(FromQueryResult)]
+struct Row {
+    tenant_id: TenantId,
+    actor_id: Uuid,
+    operation: String,
+    key: String,
+    body_digest: Vec<u8>,
+    object_id: Uuid,
+}
+
+/// Claims keys, in their order: one statement, and a second one when some are known. Another
+/// transaction that holds the same key is waited for.
+pub async fn claim(txn: &Txn, keys: &[Key], now: DateTime<Utc>) -> Result<Vec<Claim>> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "INSERT INTO idempotency_keys
+         (id, tenant_id, actor_id, operation, key, body_digest, object_id, created_at)
+         VALUES {} ON CONFLICT DO NOTHING RETURNING object_id",
+        db::tuples(keys.len(), 8, 1)
+    );
+    let values = keys.iter().flat_map(|key| insert_values(key, now)).collect();
+    let inserted: Vec<Inserted> = db::all(&**txn, sql, values).await?;
+    let is_new = |key: &Key| inserted.iter().any(|row| row.object_id == key.object);
+    let known: Vec<&Key> = keys.iter().filter(|key| !is_new(key)).collect();
+    let rows = find(txn, &known).await?;
+    Ok(keys.iter().map(|key| if is_new(key) { Claim::New } else { judge(&rows, key) }).collect())
+}
+
+/// Forgets keys whose write was refused.
+pub async fn forget(txn: &Txn, objects: &[Uuid]) -> Result<()> {
+    if objects.is_empty() {
+        return Ok(());
+    }
+    let list = db::tuples(1, objects.len(), 1);
+    let sql = format!("DELETE FROM idempotency_keys WHERE object_id IN {list}");
+    db::execute(&**txn, sql, objects.iter().map(|object| (*object).into()).collect()).await?;
+    Ok(())
+}
+
+/// Claims the key of a single write; a known key answers what it made.
+pub async fn claim_one(txn: &Txn, key: &Key, now: DateTime<Utc>) -> Result<Option<Uuid>> {
+    match claim(txn, std::slice::from_ref(key), now).await?.first() {
+        Some(Claim::New) => Ok(None),
+        Some(Claim::Known(object)) => Ok(Some(*object)),
+        Some(Claim::Conflict) => Err(KeyConflict.into()),
+        None => Err(Error::broken("a key was neither new nor known")),
+    }
+}
+
+#[derive(FromQueryResult)]
+struct Inserted {
+    object_id: Uuid,
+}
+
+fn insert_values(key: &Key, now: DateTime<Utc>) -> [Value; 8] {
+    [
+        IdempotencyId::new().into(),
+        key.tenant.into(),
+        key.actor.into(),
+        key.operation.into(),
+        key.key.clone().into(),
+        key.digest.clone().into(),
+        key.object.into(),
+        now.into(),
+    ]
+}
+
+async fn find(txn: &Txn, keys: &[&Key]) -> Result<HashMap<Identity, Row>> {
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let sql = format!(
+        "SELECT tenant_id, actor_id, operation, key, body_digest, object_id
+         FROM idempotency_keys WHERE (tenant_id, actor_id, operation, key) IN (VALUES {})",
+        db::tuples(keys.len(), 4, 1)
+    );
+    let values = keys
+        .iter()
+        .flat_map(|key| -> [Value; 4] {
+            [key.tenant.into(), key.actor.into(), key.operation.into(), key.key.clone().into()]
+        })
+        .collect();
+    let rows: Vec<Row> = db::all(&**txn, sql, values).await?;
+    let keyed = rows.into_iter().map(|row| {
+        ((row.tenant_id, row.actor_id, row.operation.clone(), row.key.clone()), row)
+    });
+    Ok(keyed.collect())
+}
+
+fn judge(rows: &HashMap<Identity, Row>, key: &Key) -> Claim {
+    match rows.get(&key.identity()) {
+        Some(row) if row.body_digest == key.digest => Claim::Known(row.object_id),
+        Some(_) | None => Claim::Conflict,
+    }
+}

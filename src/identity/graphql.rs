@@ -1,0 +1,183 @@
+//! People, tenants and the caller themselves in the API.
+
+use std::collections::HashMap;
+
+use async_graphql::dataloader::Loader;
+use async_graphql::{Context, Enum, ID, Object, Result, SimpleObject};
+
+use crate::actor;
+use crate::credits::graphql::PlanType;
+use crate::entity::{tenant, user};
+use crate::graphql::caller::{Answer, answer, caller};
+use crate::graphql::loader::{LoadError, Source, by_key, load};
+use crate::graphql::scalars::DateTime;
+use crate::identity;
+use crate::ids::{TenantId, UserId};
+
+/// A person's role within a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+#[graphql(remote = "actor::Role")]
+pub enum Role {
+    /// Everything of the tenant, money included.
+    Admin,
+    /// Leads, projects, figures and the ledger.
+    Manager,
+    /// Inquiries.
+    Support,
+    /// Their own data, and the AI functions.
+    User,
+}
+
+/// What the caller may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+#[graphql(remote = "actor::Permission")]
+pub enum Permission {
+    /// Run AI functions, see one's own executions.
+    AiExecute,
+    /// Run AI functions in the name of another member.
+    AiExecuteForOthers,
+    /// See executions of everyone in the tenant.
+    AiReadAll,
+    /// See the balance, grants and packages.
+    CreditsRead,
+    /// See the ledger.
+    LedgerRead,
+    /// See usage and analytics.
+    AnalyticsRead,
+    /// Buy credits and change what is bought.
+    MoneyManage,
+    /// What costs the platform money or crosses tenants.
+    Platform,
+}
+
+/// A person who can sign in.
+pub struct User(pub user::Model);
+
+#[Object]
+impl User {
+    /// The user's id.
+    pub async fn id(&self) -> ID {
+        self.0.id.to_string().into()
+    }
+
+    /// The name that others see.
+    async fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The e-mail address; null for everyone but ADMINs and the person.
+    async fn email(&self, ctx: &Context<'_>) -> Result<Option<String>> {
+        let caller = caller(ctx);
+        let may_see = caller.actor.as_ref().is_some_and(|actor| {
+            actor.user_id == self.0.id || actor.may(actor::Permission::MoneyManage)
+        });
+        Ok(if may_see { Some(identity::email_of(&caller.app, &self.0)?) } else { None })
+    }
+
+    /// When the user was made.
+    async fn created_at(&self) -> DateTime {
+        DateTime(self.0.created_at)
+    }
+}
+
+/// A customer: a hotel or a studio.
+pub struct Tenant(pub tenant::Model);
+
+#[Object]
+impl Tenant {
+    /// The tenant's id.
+    pub async fn id(&self) -> ID {
+        self.0.id.to_string().into()
+    }
+
+    /// The name that people see.
+    async fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The name in addresses and commands.
+    async fn slug(&self) -> &str {
+        &self.0.slug
+    }
+
+    /// The IANA name of the zone in which its days and months are counted.
+    async fn time_zone(&self) -> &str {
+        &self.0.time_zone
+    }
+
+    /// The plan that it is on.
+    async fn plan_type(&self) -> PlanType {
+        self.0.crm_plan_type.into()
+    }
+
+    /// When the tenant was made.
+    async fn created_at(&self) -> DateTime {
+        DateTime(self.0.created_at)
+    }
+}
+
+/// The caller: who they are, where they act and what they may do.
+#[derive(SimpleObject)]
+pub struct Viewer {
+    /// The person; null for API keys.
+    user: Option<User>,
+    /// The tenant that they act in; null for a token without one.
+    tenant: Option<Tenant>,
+    /// Their role in it; null for a platform admin who is no member, and acts as ADMIN.
+    role: Option<Role>,
+    /// Everything that they may do.
+    permissions: Vec<Permission>,
+    /// Whether they may do what crosses tenants.
+    is_platform_admin: bool,
+}
+
+/// The caller.
+#[derive(Default)]
+pub struct IdentityQuery;
+
+#[Object]
+impl IdentityQuery {
+    /// The caller; null when nobody is signed in.
+    async fn viewer(&self, ctx: &Context<'_>) -> Answer<Viewer> {
+        let caller = caller(ctx);
+        answer(ctx, async {
+            let Some(actor) = caller.actor.as_ref() else { return Ok(None) };
+            let user = identity::user(&caller.app, actor, actor.user_id).await?;
+            let tenant = match actor.tenant_id {
+                Some(id) => Some(identity::tenant(&caller.app, actor, id).await?),
+                None => None,
+            };
+            let all = actor::Permission::ALL.iter();
+            let permitted = all.filter(|permission| actor.may(**permission));
+            Ok(Some(Viewer {
+                user: Some(User(user)),
+                tenant: tenant.map(Tenant),
+                role: actor.role.map(Role::from),
+                permissions: permitted.map(|permission| (*permission).into()).collect(),
+                is_platform_admin: actor.is_platform_admin,
+            }))
+        })
+        .await
+    }
+}
+
+impl Loader<UserId> for Source {
+    type Value = user::Model;
+    type Error = LoadError;
+
+    async fn load(&self, keys: &[UserId]) -> std::result::Result<HashMap<UserId, user::Model>, LoadError> {
+        let rows = identity::users_of(&self.app, self.tenant, keys).await?;
+        Ok(by_key(rows, |row| row.id))
+    }
+}
+
+/// A person of the caller's tenant; null when they are no longer there.
+pub(crate) async fn load_user(ctx: &Context<'_>, id: UserId) -> Result<Option<User>> {
+    Ok(load(ctx, id).await?.map(User))
+}
+
+/// A tenant, for objects that the caller may see.
+pub(crate) async fn load_tenant(ctx: &Context<'_>, id: TenantId) -> Result<Tenant> {
+    let caller = caller(ctx);
+    Ok(Tenant(identity::tenant(&caller.app, caller.actor()?, id).await?))
+}

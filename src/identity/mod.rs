@@ -1,0 +1,10 @@
+//! Who people are, which tenants they belong to, and what a token proves.
+
+pub mod graphql;
+
+mod service;
+
+pub use service::{
+    NewTenant, NewUser, add_member, authenticate, create_tenant, create_user, email_of,
+    find_by_email, is_member, issue_token, recheck, tenant, tenant_by_slug, tenants_of, user, users_of,
+};

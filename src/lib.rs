@@ -1,0 +1,52 @@
+//! Musubi. The modules in the order of the shelf: each uses only what stands before it.
+
+/// All that can leave a service, and the codes that clients meet.
+pub mod error;
+/// Ids: UUIDv7 inside, TypeIDs outside.
+pub mod ids;
+/// The only reader of the wall clock.
+pub mod clock;
+/// Money as integers.
+pub mod money;
+/// Enums and canonical text.
+pub mod text;
+/// Sealed columns and keyed indexes.
+pub mod crypto;
+/// The only reader of the environment.
+pub mod config;
+/// Access tokens.
+pub mod tokens;
+/// Who asks, and what they may do.
+pub mod actor;
+/// Work that outlives a request.
+pub mod tasks;
+/// The database: writer, readers, transactions that publish on commit.
+pub mod db;
+/// The outside world, one file for each third party.
+pub mod external;
+/// One file per table: columns, keys, tenant-scoped finders.
+pub mod entity;
+/// Live events, in memory and through Redis.
+pub mod events;
+/// Durable work with retries.
+pub mod queue;
+/// What every use case needs, in one value.
+pub mod app;
+/// The record of who did what.
+pub mod audit;
+/// Keys that clients give to writes.
+pub mod idempotency;
+/// Things that people should know.
+pub mod alerts;
+/// Who people are, and what a token proves.
+pub mod identity;
+/// Prepaid credits.
+pub mod credits;
+/// AI functions, paid in credits.
+pub mod ai;
+/// What happens by the clock.
+pub mod jobs;
+/// The shell of the API.
+pub mod graphql;
+/// The only room that knows axum: sockets, headers, statuses.
+pub mod http;

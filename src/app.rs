@@ -50,3 +50,16 @@ impl App {
         Ok(Self { config: Arc::new(config), clock, db, events, crypto, tokens, tasks, models, node })
     }
 }
+
+impl From<&App> for crate::queue::Parts {
+    fn from(app: &App) -> Self {
+        Self {
+            db: app.db.clone(),
+            clock: app.clock.clone(),
+            crypto: app.crypto.clone(),
+            events: app.events.clone(),
+            tasks: app.tasks.clone(),
+            node: app.node,
+        }
+    }
+}

@@ -105,6 +105,12 @@ impl Db {
         self.statements.load(Ordering::Relaxed)
     }
 
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<()> {
+        execute(self.primary(), "SELECT 1", vec![]).await?;
+        Ok(())
+    }
+
     /// Measures how far the database's clock is from ours and tells `clock`.
     pub async fn measure_clock(&self, clock: &Clock) -> Result<()> {
         if self.writer.get_database_backend() != DbBackend::Postgres {

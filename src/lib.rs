@@ -44,8 +44,12 @@ pub mod identity;
 pub mod credits;
 /// AI functions, paid in credits.
 pub mod ai;
+/// Proves the books.
+pub mod verify;
 /// What happens by the clock.
 pub mod jobs;
+/// Demo data.
+pub mod demo;
 /// The shell of the API.
 pub mod graphql;
 /// The only room that knows axum: sockets, headers, statuses.

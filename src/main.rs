@@ -1,1 +1,241 @@
-fn main(){}
+//! The program: subcommands, and nothing else.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use clap::{Parser, Subcommand};
+use futures_util::FutureExt;
+use migration::{Migrator, MigratorTrait};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use musubi::app::App;
+use musubi::clock::Clock;
+use musubi::config::Config;
+use musubi::external::models::{ChatModel, SandboxModel, count_tokens};
+use musubi::external::openai::{OpenAiModel, OpenAiSettings, Timeouts};
+use musubi::graphql::engine::Engine;
+use musubi::graphql::{guard, schema};
+use musubi::http::{self, Prefill, Probe, Setup};
+use musubi::{demo, identity, jobs, verify};
+
+type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+/// Musubi: prepaid AI credits, CRM, projects, content and commerce as one GraphQL backend.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the API (the default). In development: migrates, and fills an empty database.
+    Serve,
+    /// Apply the migrations that are missing.
+    Migrate,
+    /// Print the GraphQL schema.
+    Schema,
+    /// Print an access token for an existing user as the last line.
+    Token {
+        /// The user's e-mail address.
+        #[arg(long)]
+        email: String,
+        /// The slug of the tenant to act in; the user's own when they have one.
+        #[arg(long)]
+        tenant: Option<String>,
+        /// How long the token is good for, 1 to 168 hours.
+        #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(i64).range(1..=168))]
+        hours: i64,
+    },
+    /// Fill an empty database with two tenants and a year of history.
+    Demo,
+    /// Run a job now.
+    Job {
+        /// Its name.
+        name: String,
+    },
+    /// Prove that ledger, balances, grants and holds agree; fails and names what does not.
+    Verify,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Outcome {
+    let command = Cli::parse().command.unwrap_or(Command::Serve);
+    if matches!(command, Command::Schema) {
+        return say(schema::sdl().trim_end());
+    }
+    // One provider for every TLS connection of the process.
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.install_default().map_err(|_| "a TLS provider is installed already")?;
+    let config = Config::from_env()?;
+    start_log(&config);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async { Box::pin(dispatch(command, config)).await })
+}
+
+async fn dispatch(command: Command, config: Config) -> Outcome {
+    let models = models(&config)?;
+    let app = App::start(config, Clock::system(), models).await?;
+    if let Err(error) = app.db.measure_clock(&app.clock).await {
+        tracing::warn!(%error, "The database's clock could not be read: {error}");
+    }
+    match command {
+        Command::Serve => Box::pin(serve(app)).await,
+        Command::Schema => Ok(()),
+        Command::Migrate => {
+            Migrator::up(app.db.writer(), None).await?;
+            say("The database is up to date.")
+        }
+        Command::Demo => match Box::pin(demo::fill(&app)).await? {
+            true => say("The demo data is in place."),
+            false => say("The database has tenants already; nothing was done."),
+        },
+        Command::Token { email, tenant, hours } => token(&app, &email, tenant, hours).await,
+        Command::Job { name } => say(&jobs::run_now(&app, jobs::JOBS, &name).await?),
+        Command::Verify => {
+            let drifts = verify::verify(&app).await?;
+            for drift in &drifts {
+                say(&drift.to_string())?;
+            }
+            match drifts.len() {
+                0 => say("Everything adds up."),
+                count => Err(format!("{count} rows do not add up").into()),
+            }
+        }
+    }
+}
+
+fn models(config: &Config) -> Result<Arc<dyn ChatModel>, Box<dyn std::error::Error + Send + Sync>> {
+    match &config.openai_api_key {
+        None => Ok(Arc::new(SandboxModel::default())),
+        Some(key) => Ok(Arc::new(OpenAiModel::new(OpenAiSettings {
+            base_url: config.openai_base_url.clone(),
+            api_key: key.0.clone(),
+            timeouts: Timeouts::default(),
+        })?)),
+    }
+}
+
+async fn serve(app: App) -> Outcome {
+    let is_development = !app.config.is_production();
+    if is_development {
+        Migrator::up(app.db.writer(), None).await?;
+        if Box::pin(demo::fill(&app)).await? {
+            say("Filled the empty database with demo data.")?;
+        }
+    }
+    // The vocabulary is read before the first customer has to wait for it.
+    count_tokens("");
+    let listener = TcpListener::bind(("0.0.0.0", app.config.port)).await?;
+    let address = listener.local_addr()?;
+    let engine = Engine::new(guard::Limits::default())?;
+    jobs::start(&app);
+    let setup = Setup {
+        probes: probes(&app),
+        limits: http::Limits::default(),
+        graphiql: is_development.then_some(prefill as http::Prefiller),
+        engine,
+        app: app.clone(),
+    };
+    if is_development {
+        say(&format!(
+            "\n  GraphiQL  http://localhost:{port}/graphiql  (signed in as admin@tsubaki.test)\n  \
+             Sign in as somebody else: musubi token --email user@tsubaki.test\n  \
+             People: admin@ manager@ support@ user@ at tsubaki.test and studio.test, {root}\n",
+            port = address.port(),
+            root = demo::ROOT,
+        ))?;
+    }
+    tracing::info!(%address, "Listening on {address}");
+    http::serve_until_signalled(setup, listener).await?;
+    app.db.close().await;
+    Ok(())
+}
+
+fn probes(app: &App) -> Vec<Probe> {
+    let mut probes = vec![Probe::essential("database", |app| {
+        async move { app.db.ping().await }.boxed()
+    })];
+    if app.config.redis_url.is_some() {
+        probes.push(Probe::optional("redis", |app| {
+            async move {
+                let is_up = app.events.is_connected().unwrap_or(false);
+                if is_up { Ok(()) } else { Err(musubi::error::Error::Unavailable("redis")) }
+            }
+            .boxed()
+        }));
+    }
+    probes.push(Probe::optional("models", |_| async { Ok(()) }.boxed()));
+    probes
+}
+
+/// Fills GraphiQL with the demo admin's token and the newcomer's path. Development only.
+fn prefill(app: App) -> futures_util::future::BoxFuture<'static, Prefill> {
+    async move {
+        let bearer = demo_token(&app).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "GraphiQL has no token: {error}");
+            None
+        });
+        Prefill {
+            bearer,
+            tabs: json!([
+                { "query": include_str!("http/graphiql/tabs/dashboard.graphql") },
+                { "query": include_str!("http/graphiql/tabs/balance.graphql") },
+                { "query": include_str!("http/graphiql/tabs/execute.graphql") },
+            ]),
+        }
+    }
+    .boxed()
+}
+
+async fn demo_token(app: &App) -> musubi::error::Result<Option<String>> {
+    let user = identity::find_by_email(app, "admin@tsubaki.test").await?;
+    let tenant = identity::tenant_by_slug(app, "tsubaki").await?;
+    match (user, tenant) {
+        (Some(user), Some(tenant)) => {
+            let hours = TimeDelta::hours(12);
+            Ok(Some(identity::issue_token(app, user.id, Some(tenant.id), hours).await?))
+        }
+        (_, _) => Ok(None),
+    }
+}
+
+async fn token(app: &App, email: &str, tenant: Option<String>, hours: i64) -> Outcome {
+    let user = identity::find_by_email(app, email).await?;
+    let user = user.ok_or_else(|| format!("there is no user {email}"))?;
+    let tenant = match tenant {
+        Some(slug) => {
+            let found = identity::tenant_by_slug(app, &slug).await?;
+            Some(found.ok_or_else(|| format!("there is no tenant {slug}"))?.id)
+        }
+        None => identity::only_tenant_of(app, user.id).await?,
+    };
+    let token = identity::issue_token(app, user.id, tenant, TimeDelta::hours(hours)).await?;
+    say(&token)
+}
+
+fn start_log(config: &Config) {
+    // async-openai logs bodies when it cannot read them.
+    let directives = format!("{},async_openai=off", config.log_filter);
+    let filter = tracing_subscriber::EnvFilter::new(directives);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if config.log_json { log.json().init() } else { log.init() }
+}
+
+/// Prints a line for the person at the terminal.
+fn say(text: &str) -> Outcome {
+    use std::io::Write;
+    Ok(writeln!(std::io::stdout(), "{text}")?)
+}

@@ -25,6 +25,14 @@ pub(crate) async fn run(manager: &SchemaManager<'_>, sql: &str) -> Result<(), Db
     Ok(())
 }
 
+/// A key and the present instant, as literals of the database at hand.
+pub(crate) fn literals(manager: &SchemaManager<'_>, key: u128) -> (String, &'static str) {
+    match manager.get_connection().get_database_backend() {
+        DbBackend::Postgres => (format!("CAST('{key:032x}' AS uuid)"), "now()"),
+        _ => (format!("X'{key:032x}'"), "strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now')"),
+    }
+}
+
 /// Makes a table append-only: neither UPDATE nor DELETE goes through.
 pub(crate) async fn forbid_changes(manager: &SchemaManager<'_>, table: &str) -> Result<(), DbErr> {
     let connection = manager.get_connection();

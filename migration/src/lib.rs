@@ -1,13 +1,15 @@
 //! The history of the database, oldest first. Imports nothing from the program: history must not
 //! change when code does. Each step is SQL that runs on SQLite and on PostgreSQL.
 
-use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait};
+pub use sea_orm_migration::prelude::MigratorTrait;
+use sea_orm_migration::prelude::{MigrationTrait, async_trait};
 
 mod dialect;
 mod m20261121_000001_create_identity;
 mod m20261121_000002_create_kernels;
 mod m20261121_000003_create_credits;
 mod m20261121_000004_create_executions;
+mod m20261121_000005_seed_catalog;
 
 /// All steps in their order.
 pub struct Migrator;
@@ -20,6 +22,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000002_create_kernels::Migration),
             Box::new(m20261121_000003_create_credits::Migration),
             Box::new(m20261121_000004_create_executions::Migration),
+            Box::new(m20261121_000005_seed_catalog::Migration),
         ]
     }
 }

@@ -469,3 +469,11 @@ async fn activate(txn: &db::Txn, tenant: TenantId, now: DateTime<Utc>) -> Result
         .await?;
     Ok(())
 }
+
+/// Takes the end off a tenant's entitlement to free credits.
+pub(crate) async fn entitle_for_ever(app: &App, tenant: TenantId) -> Result<()> {
+    let txn = app.db.begin().await?;
+    let sql = "UPDATE ai_credit_accounts SET entitled_until = NULL WHERE tenant_id = $1";
+    db::execute(&*txn, sql, vec![tenant.into()]).await?;
+    txn.commit().await
+}

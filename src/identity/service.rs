@@ -1,7 +1,7 @@
 //! Authentication, and the people and tenants behind it.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, IntoActiveModel, QueryFilter};
+use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, IntoActiveModel, QueryFilter, QuerySelect};
 
 use crate::actor::{Actor, Permission, Role};
 use crate::app::App;
@@ -114,6 +114,19 @@ pub async fn tenant_by_slug(app: &App, slug: &str) -> Result<Option<tenant::Mode
 pub async fn is_member(app: &App, tenant: TenantId, user: UserId) -> Result<bool> {
     let membership = membership::Entity::of_tenant_and_user(tenant, user);
     Ok(membership.one(app.db.primary()).await?.is_some())
+}
+
+/// The tenant of a person who belongs to just one.
+pub async fn only_tenant_of(app: &App, user: UserId) -> Result<Option<TenantId>> {
+    let rows = membership::Entity::find()
+        .filter(membership::Column::UserId.eq(user))
+        .limit(2)
+        .all(app.db.primary())
+        .await?;
+    Ok(match rows.as_slice() {
+        [only] => Some(only.tenant_id),
+        _ => None,
+    })
 }
 
 /// A person's e-mail address, opened.

@@ -155,44 +155,79 @@ async fn settle_once(
     (verdict, attempt): (&Verdict, Uuid),
     (output, time_ms): (&Output, i64),
 ) -> Result<()> {
-    let now = app.clock.db_now();
     let mut txn = app.db.begin_always().await?;
-    let resolution = Resolution {
-        hold: job.hold,
-        attempt,
-        charge: verdict.charge,
-        is_success: verdict.status == ExecutionStatus::Succeeded,
-        params: json!({
-            "model": job.execution.model,
-            "temperature": job.parameters.temperature.normalize().to_string(),
-            "maxTokens": job.execution.max_tokens,
-        }),
-        time_ms,
-    };
-    for resolved in settle::settle(&mut txn, &[resolution], now).await? {
-        match resolved {
-            Resolved::Now(settlement) => {
-                let result = match output.text.as_str() {
-                    "" => None,
-                    text => Some(app.crypto.seal(result_place(job.execution.id), text)?),
-                };
-                let ended = Ended { verdict, result, time_ms, settlement: &settlement };
-                write_ended(&txn, job.execution.id, ended, now).await?;
-                if verdict.shortfall > 0 {
-                    raise_shortfall(&mut txn, job, verdict, now).await?;
-                }
-                announce_finished(&mut txn, job.execution.id, job.execution.tenant_id);
-            }
-            Resolved::Done => {}
-            Resolved::ByOther => {
-                tracing::warn!(
-                    execution.id = %job.execution.id,
-                    "The result of an execution came after its hold was swept; it is void"
-                );
-            }
+    let run = Run { job, attempt, verdict, output, time_ms };
+    settle_runs(app, &mut txn, &[run], app.clock.db_now()).await?;
+    txn.commit().await
+}
+
+/// A run that has ended and is to be settled.
+pub(crate) struct Run<'a> {
+    /// What ran.
+    pub(crate) job: &'a Job,
+    /// This attempt to settle it; the same attempt made twice is found done.
+    pub(crate) attempt: Uuid,
+    /// What it comes to.
+    pub(crate) verdict: &'a Verdict,
+    /// What came out.
+    pub(crate) output: &'a Output,
+    /// Wall time in milliseconds.
+    pub(crate) time_ms: i64,
+}
+
+impl Run<'_> {
+    fn resolution(&self) -> Resolution {
+        let execution = &self.job.execution;
+        Resolution {
+            hold: self.job.hold,
+            attempt: self.attempt,
+            charge: self.verdict.charge,
+            is_success: self.verdict.status == ExecutionStatus::Succeeded,
+            params: json!({
+                "model": execution.model,
+                "temperature": self.job.parameters.temperature.normalize().to_string(),
+                "maxTokens": execution.max_tokens,
+            }),
+            time_ms: self.time_ms,
         }
     }
-    txn.commit().await
+}
+
+/// Settles a slice of runs: holds, account, grants and ledger first, then the executions.
+pub(crate) async fn settle_runs(
+    app: &App,
+    txn: &mut Txn,
+    runs: &[Run<'_>],
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let resolutions: Vec<Resolution> = runs.iter().map(Run::resolution).collect();
+    let resolved = settle::settle(txn, &resolutions, now).await?;
+    for (run, resolved) in runs.iter().zip(resolved) {
+        let execution = &run.job.execution;
+        let settlement = match resolved {
+            Resolved::Now(settlement) => settlement,
+            Resolved::Done => continue,
+            Resolved::ByOther => {
+                tracing::warn!(
+                    execution.id = %execution.id,
+                    "The result of an execution came after its hold was swept; it is void"
+                );
+                continue;
+            }
+        };
+        let result = match run.output.text.as_str() {
+            "" => None,
+            text => Some(app.crypto.seal(result_place(execution.id), text)?),
+        };
+        let (verdict, time_ms) = (run.verdict, run.time_ms);
+        let ended = Ended { verdict, result, time_ms, settlement: &settlement };
+        write_ended(txn, execution.id, ended, now).await?;
+        if verdict.shortfall > 0 {
+            raise_shortfall(txn, run.job, verdict, now).await?;
+        }
+        announce_finished(txn, execution.id, execution.tenant_id);
+    }
+    Ok(())
 }
 
 struct Ended<'a> {

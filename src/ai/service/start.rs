@@ -109,9 +109,17 @@ pub async fn start(app: &App, actor: &Actor, wish: Wish, key: &str) -> Result<ex
         id.0,
     )?;
     let input_tokens = count(&price, &checked);
-    let draft = Draft { id, tenant, user, price: &price, input_tokens };
+    let draft = Draft {
+        id,
+        account: &account,
+        price: &price,
+        checked: &checked,
+        user,
+        requested_by: actor.user_id,
+        input_tokens,
+    };
     for _ in 0..=DUE_TRIES {
-        let request = draft.request(app, actor, (&account, &checked), key.clone())?;
+        let request = draft.request(app, key.clone(), app.clock.db_now())?;
         match attempt(app, request).await? {
             Answer::Reserved(execution, hold) => {
                 let job = Job { execution: *execution, hold, price, parameters: checked.parameters };
@@ -174,55 +182,52 @@ async fn beneficiary(
     }
 }
 
-fn count(price: &function_price::Model, checked: &Checked) -> i64 {
+/// Counted tokens of what the model is given.
+pub(crate) fn count(price: &function_price::Model, checked: &Checked) -> i64 {
     let parameters = &checked.parameters;
     let system = parameters.context.as_deref();
     estimate_input_tokens(&price.model, system, &parameters.input).into()
 }
 
 /// What is known of an execution before it is reserved.
-struct Draft<'a> {
-    id: ExecutionId,
-    tenant: TenantId,
-    user: UserId,
-    price: &'a function_price::Model,
-    input_tokens: i64,
+pub(crate) struct Draft<'a> {
+    /// Its id.
+    pub(crate) id: ExecutionId,
+    /// Who pays.
+    pub(crate) account: &'a credit_account::Model,
+    /// At what price.
+    pub(crate) price: &'a function_price::Model,
+    /// What the function is given.
+    pub(crate) checked: &'a Checked,
+    /// For whom it runs.
+    pub(crate) user: UserId,
+    /// Who asked.
+    pub(crate) requested_by: UserId,
+    /// Counted tokens of the input.
+    pub(crate) input_tokens: i64,
 }
 
 impl Draft<'_> {
-    fn request(
-        &self,
-        app: &App,
-        actor: &Actor,
-        (account, checked): (&credit_account::Model, &Checked),
-        key: Key,
-    ) -> Result<Request> {
-        let now = app.clock.db_now();
-        let options =
-            pricing::hold_options(self.price, self.input_tokens, checked.max_tokens);
+    /// The request to reserve credits for it.
+    pub(crate) fn request(&self, app: &App, key: Key, now: DateTime<Utc>) -> Result<Request> {
+        let max_tokens = self.checked.max_tokens;
         Ok(Request {
-            execution: self.row(app, actor, (account, checked), (&key.key, now))?,
+            execution: self.row(app, &key.key, now)?,
             key,
-            tags: checked.tags.clone(),
-            options,
+            tags: self.checked.tags.clone(),
+            options: pricing::hold_options(self.price, self.input_tokens, max_tokens),
             lease_until: now + lease(app),
         })
     }
 
-    fn row(
-        &self,
-        app: &App,
-        actor: &Actor,
-        (account, checked): (&credit_account::Model, &Checked),
-        (key, now): (&str, DateTime<Utc>),
-    ) -> Result<execution::Model> {
-        let text = serde_json::to_string(&checked.parameters)?;
+    fn row(&self, app: &App, key: &str, now: DateTime<Utc>) -> Result<execution::Model> {
+        let text = serde_json::to_string(&self.checked.parameters)?;
         Ok(execution::Model {
             id: self.id,
-            tenant_id: self.tenant,
-            account_id: account.id,
+            tenant_id: self.account.tenant_id,
+            account_id: self.account.id,
             user_id: self.user,
-            requested_by: actor.user_id,
+            requested_by: self.requested_by,
             idempotency_key: key.to_owned(),
             function_type: self.price.function_type,
             model: self.price.model.clone(),
@@ -231,8 +236,8 @@ impl Draft<'_> {
             status: ExecutionStatus::Running,
             parameters: Some(app.crypto.seal(parameters_place(self.id), &text)?),
             result: None,
-            max_tokens: checked.max_tokens,
-            requested_max_tokens: checked.max_tokens,
+            max_tokens: self.checked.max_tokens,
+            requested_max_tokens: self.checked.max_tokens,
             estimated_tokens: self.input_tokens,
             input_tokens: None,
             output_tokens: None,

@@ -100,6 +100,47 @@ pub async fn grant_bonus(app: &App, actor: &Actor, bonus: Bonus) -> Result<credi
     Ok(grant)
 }
 
+/// Credits that were paid for.
+#[derive(Clone, Debug)]
+pub struct Purchase {
+    /// The account that they are for.
+    pub account: AccountId,
+    /// How many.
+    pub credits: i64,
+    /// What was paid, in yen.
+    pub price: i64,
+    /// The purchase; a second grant for it is refused by the ledger.
+    pub reference: uuid::Uuid,
+}
+
+/// Grants credits that were paid for: the one place where a payment becomes credits.
+pub async fn grant_purchase(
+    txn: &mut Txn,
+    purchase: Purchase,
+    now: DateTime<Utc>,
+) -> Result<credit_grant::Model> {
+    let mut open = ledger::open(txn, purchase.account).await?.ok_or(CreditError::AccountClosed)?;
+    let grant = credit_grant::Model {
+        id: GrantId::new(),
+        account_id: purchase.account,
+        kind: GrantKind::Purchased,
+        granted: purchase.credits,
+        remaining: purchase.credits,
+        price_minor: purchase.price,
+        cost_left: purchase.price,
+        period: None,
+        expires_at: None,
+        description: None,
+        reference_id: Some(purchase.reference),
+        created_at: now,
+    };
+    let about = About { reference: Some(purchase.reference), ..About::default() };
+    open.account.total_purchased_credits += purchase.credits;
+    open.book.add_grant(grant.clone(), TransactionType::Purchase, about);
+    ledger::save(txn, vec![open], now).await?;
+    Ok(grant)
+}
+
 fn check_bonus(bonus: &Bonus, now: DateTime<Utc>) -> Result<()> {
     let mut violations = Vec::new();
     if !(1..=BONUS_MAX).contains(&bonus.credits) {

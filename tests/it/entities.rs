@@ -127,3 +127,12 @@ async fn reads_its_table<E: EntityTrait>(db: &DatabaseConnection, entity: E) {
     assert_eq!(named, stored, "columns of {table}, with nulls");
     E::find().limit(0).all(db).await.unwrap();
 }
+
+#[tokio::test]
+async fn entities_and_tables_agree() {
+    let app = crate::support::TestApp::start().await;
+    let db = app.app.db.writer();
+    every_entity_reads_its_table(db).await;
+    rows_come_back_as_they_were_written(db).await;
+    a_finder_answers_only_its_own_tenant(db).await;
+}

@@ -1,1 +1,23 @@
-fn main(){}
+//! The one test binary: a file for each domain, stories as functions.
+//!
+//! The database is SQLite, or PostgreSQL with `MUSUBI_TEST_DATABASE=postgres` (see the README).
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test that cannot go on should say where it stopped"
+)]
+
+mod support;
+
+mod entities;
+mod events;
+mod guard;
+mod http;
+mod jobs;
+mod models;
+mod pages;
+mod queue;
+mod ws;

@@ -1,0 +1,155 @@
+//! The harness: a program of its own for each test, on a database of its own.
+
+pub(crate) mod database;
+pub(crate) mod model_server;
+pub(crate) mod people;
+pub(crate) mod redis_server;
+pub(crate) mod server;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use musubi::app::App;
+use musubi::clock::Clock;
+use musubi::config::{Config, DbSettings, Environment, Secret};
+use musubi::crypto::Key;
+use musubi::external::models::{ChatModel, SandboxModel};
+use musubi::external::openai::{OpenAiModel, OpenAiSettings, Timeouts};
+use musubi::graphql::engine::Engine;
+use musubi::graphql::guard::Limits;
+
+use database::TestDatabase;
+use model_server::ModelServer;
+pub(crate) use server::TestServer;
+
+/// The time at which every test begins: noon in Tokyo on a Saturday.
+pub(crate) fn beginning() -> DateTime<Utc> {
+    "2026-11-21T03:00:00Z".parse().unwrap()
+}
+
+/// A program with a database of its own and a clock that stands still until it is moved.
+pub(crate) struct TestApp {
+    pub(crate) app: App,
+    pub(crate) clock: Clock,
+    pub(crate) engine: Engine,
+    database: TestDatabase,
+}
+
+/// What a test wants other than usual.
+#[derive(Default)]
+pub(crate) struct Setting {
+    models: Option<Arc<dyn ChatModel>>,
+    clock: Option<Clock>,
+    redis_url: Option<String>,
+    lease: Option<Duration>,
+}
+
+impl Setting {
+    /// Models are asked over HTTP, with patience that suits a test.
+    pub(crate) fn model_server(self, server: &ModelServer) -> Self {
+        let timeouts = Timeouts {
+            connect: Duration::from_secs(2),
+            first_token: Duration::from_secs(2),
+            idle: Duration::from_secs(2),
+            total: Duration::from_secs(20),
+        };
+        self.model_server_with(server, timeouts)
+    }
+
+    pub(crate) fn model_server_with(self, server: &ModelServer, timeouts: Timeouts) -> Self {
+        let settings = OpenAiSettings {
+            base_url: server.base_url(),
+            api_key: "test-key".to_owned(),
+            timeouts,
+        };
+        let models: Arc<dyn ChatModel> = Arc::new(OpenAiModel::new(settings).unwrap());
+        Self { models: Some(models), ..self }
+    }
+
+    /// The time goes by as it does outside.
+    pub(crate) fn real_time(self) -> Self {
+        Self { clock: Some(Clock::system()), ..self }
+    }
+
+    pub(crate) fn clock(self, clock: Clock) -> Self {
+        Self { clock: Some(clock), ..self }
+    }
+
+    pub(crate) fn redis(self, url: impl Into<String>) -> Self {
+        Self { redis_url: Some(url.into()), ..self }
+    }
+
+    pub(crate) fn lease(self, lease: Duration) -> Self {
+        Self { lease: Some(lease), ..self }
+    }
+
+    pub(crate) async fn start(self) -> TestApp {
+        let database = TestDatabase::create().await;
+        let clock = self.clock.unwrap_or_else(|| Clock::fixed(beginning()));
+        let mut config = config(database.url());
+        config.redis_url = self.redis_url.or_else(database::redis_url).map(Secret);
+        config.hold_lease = self.lease.unwrap_or(config.hold_lease);
+        let sandbox = SandboxModel { pause: Duration::ZERO, ..SandboxModel::default() };
+        let models = self.models.unwrap_or_else(|| Arc::new(sandbox));
+        let app = App::start(config, clock.clone(), models).await.unwrap();
+        let engine = Engine::new(Limits::default()).unwrap();
+        TestApp { app, clock, engine, database }
+    }
+}
+
+impl TestApp {
+    /// The usual: fixed clock, sandbox model that answers at once.
+    pub(crate) async fn start() -> Self {
+        Setting::default().start().await
+    }
+
+    /// Another node on the same database (and Redis), with the same time.
+    pub(crate) async fn replica(&self) -> App {
+        self.replica_ahead(TimeDelta::zero()).await
+    }
+
+    /// Another node whose own clock is ahead by so much.
+    pub(crate) async fn replica_ahead(&self, ahead: TimeDelta) -> App {
+        let config = self.app.config.as_ref().clone();
+        App::start(config, self.clock.skewed(ahead), Arc::clone(&self.app.models)).await.unwrap()
+    }
+
+    /// Where the database is, for programs of their own.
+    pub(crate) fn database_url(&self) -> String {
+        self.database.url()
+    }
+
+    /// The drifts that `musubi verify` would name.
+    pub(crate) async fn drifts(&self) -> Vec<String> {
+        let drifts = musubi::verify::verify(&self.app).await.unwrap();
+        drifts.iter().map(ToString::to_string).collect()
+    }
+}
+
+/// Settings of a test: keys that are no secret.
+pub(crate) fn config(database_url: String) -> Config {
+    let key = |kid: &str, byte: u8| Key { kid: kid.to_owned(), secret: [byte; 32] };
+    Config {
+        environment: Environment::Development,
+        port: 0,
+        public_url: "http://localhost:3200".to_owned(),
+        database: DbSettings {
+            url: database_url,
+            read_url: None,
+            connections_max: 8,
+            acquire_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+        },
+        redis_url: None,
+        jwt_keys: vec![key("jwt1", 1)],
+        encryption_keys: vec![key("enc1", 2)],
+        index_key: [3; 32],
+        openai_api_key: None,
+        openai_base_url: "http://127.0.0.1:9/v1".to_owned(),
+        hold_lease: Duration::from_secs(120),
+        allowed_origins: Vec::new(),
+        log_json: false,
+        log_filter: "warn".to_owned(),
+    }
+}

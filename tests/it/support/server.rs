@@ -1,0 +1,72 @@
+//! The program behind a socket, in this process.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use musubi::http::{self, Limits, Prefill, Probe, Setup};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::people::Hotel;
+use super::{Setting, TestApp};
+
+/// A server on a free port, with a hotel of 10 000 credits.
+pub(crate) struct TestServer {
+    pub(crate) app: TestApp,
+    pub(crate) hotel: Hotel,
+    url: String,
+    shutdown: CancellationToken,
+    served: tokio::task::JoinHandle<()>,
+}
+
+impl TestServer {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Setting::default().real_time(), Limits::default()).await
+    }
+
+    pub(crate) async fn start_with(setting: Setting, limits: Limits) -> Self {
+        let app = setting.start().await;
+        let hotel = app.hotel().await.with_credits(10_000).await;
+        musubi::jobs::start(&app.app);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let setup = Setup {
+            app: app.app.clone(),
+            engine: app.engine.clone(),
+            limits,
+            graphiql: Some(|_| {
+                async { Prefill { bearer: Some("test-token".to_owned()), tabs: json!([]) } }.boxed()
+            }),
+            probes: vec![
+                Probe::essential("database", |app| async move { app.db.ping().await }.boxed()),
+                Probe::optional("models", |_| async { Ok(()) }.boxed()),
+            ],
+        };
+        let shutdown = CancellationToken::new();
+        let stop = shutdown.clone().cancelled_owned();
+        let served = tokio::spawn(async move { http::serve(setup, listener, stop).await.unwrap() });
+        Self { app, hotel, url, shutdown, served }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    /// A token for somebody of the hotel: `admin`, `manager`, `support` or `user`.
+    pub(crate) fn token(&self, role: &str) -> String {
+        let person = match role {
+            "admin" => &self.hotel.admin,
+            "manager" => &self.hotel.manager,
+            "support" => &self.hotel.support,
+            _ => &self.hotel.user,
+        };
+        person.token.clone()
+    }
+
+    /// Stops as on SIGTERM and waits for the end.
+    pub(crate) async fn shut_down(self) {
+        self.shutdown.cancel();
+        tokio::time::timeout(Duration::from_secs(60), self.served).await.unwrap().unwrap();
+    }
+}

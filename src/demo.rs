@@ -2,7 +2,7 @@
 //! customers, so that the books of the demo prove themselves like any others. The same seed makes the
 //! same history before any given day.
 
-use chrono::{DateTime, Datelike, Days, NaiveDate, TimeDelta, Utc, Weekday};
+use chrono::{DateTime, Datelike, Days, TimeDelta, Utc, Weekday};
 use fastrand::Rng;
 use sea_orm::{EntityTrait, PaginatorTrait};
 use serde_json::Map;
@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::credits::service::grant::{Purchase, grant_purchase};
 use crate::credits::service::{account, due};
 use crate::credits::{catalog, period};
+use crate::db::Txn;
 use crate::entity::function_price::{self, AiFunctionType};
 use crate::entity::plan::PlanType;
 use crate::entity::{credit_account, credit_package, tenant};
@@ -32,6 +33,9 @@ use crate::ids::{ExecutionId, PackageId, TenantId, UserId, new_uuid};
 pub const ROOT: &str = "root@musubi.test";
 /// Days of history.
 const DAYS: u64 = 365;
+/// Of them, the last days, whose runs are settled one by one; a day before is settled as a whole,
+/// which takes a tenth of the statements.
+const DETAILED_DAYS: u64 = 30;
 
 struct Cast {
     name: &'static str,
@@ -98,7 +102,7 @@ pub async fn fill(app: &App) -> Result<bool> {
         let morning = first + TimeDelta::days(i64::try_from(day).unwrap_or(0));
         past.clock.set(morning);
         for stage in &stages {
-            stage.play_day(&past, &mut rng).await?;
+            stage.play_day(&past, day + DETAILED_DAYS >= DAYS, &mut rng).await?;
         }
     }
     Ok(true)
@@ -199,7 +203,7 @@ impl Stage {
     }
 
     /// A day's runs between nine and nine, and a purchase when the credits run low.
-    async fn play_day(&self, app: &App, rng: &mut Rng) -> Result<()> {
+    async fn play_day(&self, app: &App, is_detailed: bool, rng: &mut Rng) -> Result<()> {
         let account = account::of_tenant(app, self.tenant).await?;
         due::apply_due(app, account.id).await?;
         let account = account::of_tenant(app, self.tenant).await?;
@@ -215,8 +219,14 @@ impl Stage {
         }
         let mut times: Vec<i64> = (0..runs).map(|_| rng.i64(0..12 * 3_600)).collect();
         times.sort_unstable();
-        let times = times.into_iter().map(|second| open + TimeDelta::seconds(second)).collect();
-        self.run_all(app, &account, (day, times), rng).await
+        let times: Vec<_> =
+            times.into_iter().map(|second| open + TimeDelta::seconds(second)).collect();
+        let at_once = if is_detailed { 1 } else { times.len().max(1) };
+        let mut txn = app.db.begin().await?;
+        for (part, times) in times.chunks(at_once).enumerate() {
+            self.run_all(app, &mut txn, (&account, &format!("{day}-{part}"), times), rng).await?;
+        }
+        txn.commit().await
     }
 
     async fn buy(
@@ -236,35 +246,51 @@ impl Stage {
         txn.commit().await
     }
 
-    /// Reserves and settles the runs one after the other, all in one transaction.
+    /// Reserves the runs, performs them and settles them, each as a slice.
     async fn run_all(
         &self,
         app: &App,
-        account: &credit_account::Model,
-        (day, times): (NaiveDate, Vec<DateTime<Utc>>),
+        txn: &mut Txn,
+        (account, name, times): (&credit_account::Model, &str, &[DateTime<Utc>]),
         rng: &mut Rng,
     ) -> Result<()> {
-        let mut txn = app.db.begin().await?;
-        for (number, at) in times.into_iter().enumerate() {
-            let (request, parameters) = self.request(app, account, (day, number, at), rng)?;
-            let mut answers = reserve::reserve(&mut txn, vec![request], at).await?;
-            let Some(Answer::Reserved(execution, hold)) = answers.pop() else { continue };
-            let job = Job { execution: *execution, hold, price: self.price.clone(), parameters };
-            let (ending, output, time_ms) = perform(&job, rng);
-            let verdict = judge(&job, ending, &output);
-            let (verdict, output) = (&verdict, &output);
-            let run = Run { job: &job, attempt: new_uuid(), verdict, output, time_ms };
-            let end = at + TimeDelta::milliseconds(time_ms);
-            finish::settle_runs(app, &mut txn, &[run], end).await?;
+        let (Some(first), Some(last)) = (times.first(), times.last()) else { return Ok(()) };
+        let mut requests = Vec::with_capacity(times.len());
+        let mut given = Vec::with_capacity(times.len());
+        for (number, at) in times.iter().enumerate() {
+            let key = format!("demo-{name}-{number}");
+            let (request, parameters) = self.request(app, account, (key, *at), rng)?;
+            requests.push(request);
+            given.push(parameters);
         }
-        txn.commit().await
+        let answers = reserve::reserve(txn, requests, *first).await?;
+        let mut acts = Vec::with_capacity(times.len());
+        for (answer, parameters) in answers.into_iter().zip(given) {
+            let Answer::Reserved(execution, hold) = answer else { continue };
+            let price = self.price.clone();
+            let job = Job { execution: *execution, hold, price, parameters };
+            let (ending, output, time_ms) = perform(&job, rng);
+            acts.push((judge(&job, ending, &output), job, output, time_ms));
+        }
+        let runs: Vec<Run<'_>> = acts
+            .iter()
+            .map(|(verdict, job, output, time_ms)| Run {
+                job,
+                attempt: new_uuid(),
+                verdict,
+                output,
+                time_ms: *time_ms,
+                finished_at: job.execution.created_at + TimeDelta::milliseconds(*time_ms),
+            })
+            .collect();
+        finish::settle_runs(app, txn, &runs, *last + TimeDelta::seconds(30)).await
     }
 
     fn request(
         &self,
         app: &App,
         account: &credit_account::Model,
-        (day, number, at): (NaiveDate, usize, DateTime<Utc>),
+        (key, at): (String, DateTime<Utc>),
         rng: &mut Rng,
     ) -> Result<(Request, Parameters)> {
         let question = QUESTIONS.get(rng.usize(..QUESTIONS.len())).copied().unwrap_or_default();
@@ -279,7 +305,6 @@ impl Stage {
         let tags = if rng.u8(..4) == 0 { vec!["フロント".to_owned()] } else { Vec::new() };
         let checked = Checked { parameters: parameters.clone(), max_tokens: 800, tags };
         let id = ExecutionId::new();
-        let key = format!("demo-{day}-{number}");
         let body = serde_json::json!([question]);
         let whose = (self.tenant, user);
         let key = Key::new(&app.crypto, whose, "aiExecute", (&key, &body), id.0)?;

@@ -127,7 +127,7 @@ async fn the_answer_comes_in_the_type_that_the_client_prefers() {
                 assert_eq!(reply.status, 200, "{accept:?}");
                 let content_type = format!("{media}; charset=utf-8");
                 assert_eq!(reply.header("content-type"), Some(&*content_type), "{accept:?}");
-                assert_eq!(reply.json(), json!({ "data": { "__typename": "Query" } }));
+                assert_eq!(reply.json()["data"], json!({ "__typename": "Query" }));
             }
             None => {
                 assert_eq!(reply.status, 406, "{accept:?}");
@@ -199,7 +199,7 @@ async fn null_is_absent_and_unknown_members_are_ignored() {
         "somethingElse": [1],
     });
     let reply = post(&server, &[], body.to_string()).await;
-    assert_eq!(reply.json(), json!({ "data": { "__typename": "Query" } }));
+    assert_eq!(reply.json()["data"], json!({ "__typename": "Query" }));
 }
 
 #[tokio::test]

@@ -101,7 +101,8 @@ impl Client {
 }
 
 fn typename(id: &str) -> Value {
-    json!({ "type": "next", "id": id, "payload": { "data": { "__typename": "Query" } } })
+    let payload = json!({ "data": { "__typename": "Query" }, "extensions": { "cost": 0 } });
+    json!({ "type": "next", "id": id, "payload": payload })
 }
 
 async fn handshake(server: &TestServer, headers: &str) -> Reply {

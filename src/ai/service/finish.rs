@@ -156,8 +156,9 @@ async fn settle_once(
     (output, time_ms): (&Output, i64),
 ) -> Result<()> {
     let mut txn = app.db.begin_always().await?;
-    let run = Run { job, attempt, verdict, output, time_ms };
-    settle_runs(app, &mut txn, &[run], app.clock.db_now()).await?;
+    let finished_at = app.clock.db_now();
+    let run = Run { job, attempt, verdict, output, time_ms, finished_at };
+    settle_runs(app, &mut txn, &[run], finished_at).await?;
     txn.commit().await
 }
 
@@ -173,6 +174,8 @@ pub(crate) struct Run<'a> {
     pub(crate) output: &'a Output,
     /// Wall time in milliseconds.
     pub(crate) time_ms: i64,
+    /// When it ended.
+    pub(crate) finished_at: DateTime<Utc>,
 }
 
 impl Run<'_> {
@@ -221,7 +224,7 @@ pub(crate) async fn settle_runs(
         };
         let (verdict, time_ms) = (run.verdict, run.time_ms);
         let ended = Ended { verdict, result, time_ms, settlement: &settlement };
-        write_ended(txn, execution.id, ended, now).await?;
+        write_ended(txn, execution.id, ended, run.finished_at).await?;
         if verdict.shortfall > 0 {
             raise_shortfall(txn, run.job, verdict, now).await?;
         }

@@ -47,7 +47,8 @@ impl App {
         let tokens = Arc::new(Tokens::new(&config.public_url, &config.jwt_keys)?);
         let events = Events::start(&config, node, &tasks);
         let db = Db::connect(&config.database, Arc::new(events.clone())).await?;
-        Ok(Self { config: Arc::new(config), clock, db, events, crypto, tokens, tasks, models, node })
+        let config = Arc::new(config);
+        Ok(Self { config, clock, db, events, crypto, tokens, tasks, models, node })
     }
 }
 

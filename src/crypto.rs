@@ -129,7 +129,8 @@ impl Crypto {
         String::from_utf8(open.to_vec()).map_err(Error::broken)
     }
 
-    /// The blind index of a value: equal for equal values of one purpose, meaningless without the key.
+    /// The blind index of a value: equal for equal values of one purpose, meaningless without the
+    /// key.
     pub fn index(&self, purpose: &str, value: &str) -> Vec<u8> {
         self.digest(purpose, value.as_bytes())
     }

@@ -1,8 +1,8 @@
 //! The database: a writer and readers, and transactions that publish on commit.
 //!
-//! On SQLite one connection writes (`BEGIN IMMEDIATE`, WAL, every commit synced), behind a fair queue,
-//! and several read. On PostgreSQL both are pools. What a transaction announces goes out after its
-//! commit; a dropped transaction rolls back and announces nothing.
+//! On SQLite one connection writes (`BEGIN IMMEDIATE`, WAL, every commit synced), behind a fair
+//! queue, and several read. On PostgreSQL both are pools. What a transaction announces goes out
+//! after its commit; a dropped transaction rolls back and announces nothing.
 
 use std::any::Any;
 use std::ops::Deref;

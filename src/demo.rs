@@ -1,6 +1,6 @@
 //! An empty database filled with two tenants and a year of history, by the same code that serves
-//! customers, so that the books of the demo prove themselves like any others. The same seed makes the
-//! same history before any given day.
+//! customers, so that the books of the demo prove themselves like any others. The same seed makes
+//! the same history before any given day.
 
 use chrono::{DateTime, Datelike, Days, TimeDelta, Utc, Weekday};
 use fastrand::Rng;
@@ -83,9 +83,14 @@ const QUESTIONS: [&str; 8] = [
     "Can you suggest a two-day plan with children?",
 ];
 
+/// Whether there is no tenant yet.
+pub async fn is_empty(app: &App) -> Result<bool> {
+    Ok(tenant::Entity::find().count(app.db.primary()).await? == 0)
+}
+
 /// Fills an empty database. Says false, and does nothing, when there is a tenant already.
 pub async fn fill(app: &App) -> Result<bool> {
-    if tenant::Entity::find().count(app.db.primary()).await? > 0 {
+    if !is_empty(app).await? {
         return Ok(false);
     }
     let today = app.clock.now();

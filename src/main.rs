@@ -132,9 +132,12 @@ async fn serve(app: App) -> Outcome {
     let is_development = !app.config.is_production();
     if is_development {
         Migrator::up(app.db.writer(), None).await?;
-        if Box::pin(demo::fill(&app)).await? {
-            say("Filled the empty database with demo data.")?;
+        if demo::is_empty(&app).await? {
+            say("Filling the empty database with a year of demo data …")?;
+            Box::pin(demo::fill(&app)).await?;
         }
+    } else if !Migrator::get_pending_migrations(app.db.writer()).await?.is_empty() {
+        return Err("the database lacks migrations: run `musubi migrate` first".into());
     }
     // The vocabulary is read before the first customer has to wait for it.
     count_tokens("");

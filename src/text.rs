@@ -14,7 +14,12 @@ macro_rules! text_enum {
         )]
         #[sea_orm(rs_type = "String", db_type = "Text")]
         pub enum $name {
-            $($(#[$variant_doc])* #[sea_orm(string_value = $text)] #[serde(rename = $text)] $variant,)*
+            $(
+                $(#[$variant_doc])*
+                #[sea_orm(string_value = $text)]
+                #[serde(rename = $text)]
+                $variant,
+            )*
         }
 
         impl $name {

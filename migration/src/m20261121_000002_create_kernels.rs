@@ -1,4 +1,5 @@
-//! What every domain leans on: remembered keys, durable work, job runs, alerts and the audit record.
+//! What every domain leans on: remembered keys, durable work, job runs, alerts and the audit
+//! record.
 
 use sea_orm_migration::prelude::{
     DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait,

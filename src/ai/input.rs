@@ -189,7 +189,8 @@ fn is_between(value: &Value, min: f64, max: f64) -> bool {
 
 fn is_stop(value: &Value) -> bool {
     value.as_array().is_some_and(|stops| {
-        let is_text = |stop: &Value| stop.as_str().is_some_and(|text| (1..=100).contains(&text.len()));
-        (1..=4).contains(&stops.len()) && stops.iter().all(is_text)
+        let mut texts = stops.iter().map(Value::as_str);
+        (1..=4).contains(&stops.len())
+            && texts.all(|text| text.is_some_and(|text| (1..=100).contains(&text.len())))
     })
 }

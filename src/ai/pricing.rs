@@ -4,7 +4,9 @@
 //! (base 2) with 1 200 tokens is in the second tier (× 1.5): ceil(2 × 1.5) = 3 credits.
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder};
+use sea_orm::{
+    ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, TryInsertResult,
+};
 use serde_json::json;
 
 use crate::actor::{Actor, Permission};
@@ -160,9 +162,14 @@ pub async fn set(app: &App, actor: &Actor, change: PriceChange) -> Result<functi
         drop_other_defaults(&txn, &change).await?;
     }
     let row = row_of(change, version + 1, now);
-    function_price::Entity::insert(row.clone().into_active_model())
+    let inserted = function_price::Entity::insert(row.clone().into_active_model())
+        .on_conflict_do_nothing()
         .exec_without_returning(&*txn)
         .await?;
+    if !matches!(inserted, TryInsertResult::Inserted(1..)) {
+        // Somebody else made this version a moment ago.
+        return Err(CreditError::StaleVersion { current: i64::from(row.version) }.into());
+    }
     let subject = Subject {
         entity_type: "function_price",
         entity_id: row.id.0,
@@ -235,9 +242,14 @@ fn check(change: &PriceChange) -> Result<()> {
     if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
 }
 
-/// A price's version.
-pub async fn get(app: &App, actor: &Actor, id: PriceId) -> Result<function_price::Model> {
+/// Prices' versions.
+pub async fn prices_of(
+    app: &App,
+    actor: &Actor,
+    ids: &[PriceId],
+) -> Result<Vec<function_price::Model>> {
     actor.require(Permission::AiExecute)?;
-    let row = function_price::Entity::find_by_id(id).one(app.db.primary()).await?;
-    row.ok_or(Error::NotFound("price"))
+    let found = function_price::Entity::find()
+        .filter(function_price::Column::Id.is_in(ids.iter().copied()));
+    Ok(found.all(app.db.primary()).await?)
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel,
-    QueryFilter, QueryOrder, QuerySelect,
+    QueryFilter, QueryOrder, QuerySelect, TryInsertResult,
 };
 use serde_json::json;
 
@@ -106,7 +106,14 @@ pub async fn update_plan(app: &App, actor: &Actor, change: PlanChange) -> Result
         carry_over_cap: change.carry_over_cap.unwrap_or(0),
         created_at: now,
     };
-    plan::Entity::insert(next.clone().into_active_model()).exec_without_returning(&*txn).await?;
+    let inserted = plan::Entity::insert(next.clone().into_active_model())
+        .on_conflict_do_nothing()
+        .exec_without_returning(&*txn)
+        .await?;
+    if !matches!(inserted, TryInsertResult::Inserted(1..)) {
+        // Somebody else made this version a moment ago.
+        return Err(CreditError::StaleVersion { current: i64::from(next.version) }.into());
+    }
     let data = json!({ "planType": next.plan_type, "version": next.version });
     publish(txn, actor, (Action::PlanUpdated, "plan", next.id.0, data), now).await?;
     Ok(next)
@@ -115,7 +122,8 @@ pub async fn update_plan(app: &App, actor: &Actor, change: PlanChange) -> Result
 fn check_plan(change: &PlanChange) -> Result<()> {
     let mut violations = Vec::new();
     range(&mut violations, "input.priceYen", change.price_yen, (0, 100_000_000));
-    range(&mut violations, "input.monthlyFreeCredits", change.monthly_free_credits, (0, 100_000_000));
+    let free = change.monthly_free_credits;
+    range(&mut violations, "input.monthlyFreeCredits", free, (0, 100_000_000));
     let cap = change.carry_over_cap;
     let needs_cap = change.carry_over == CarryOver::Cap;
     if needs_cap != cap.is_some() {

@@ -88,7 +88,9 @@ impl Watch {
         let allowed = match next {
             Ok(balance) => {
                 self.sent = Some(balance.version);
-                identity::recheck(&self.app, &self.actor, Permission::CreditsRead).await.map(|()| balance)
+                let permission = Permission::CreditsRead;
+                let allowed = identity::recheck(&self.app, &self.actor, permission).await;
+                allowed.map(|()| balance)
             }
             Err(error) => Err(error),
         };

@@ -56,13 +56,17 @@ pub enum Prepared {
     /// It may run.
     Ready(ReadyOperation),
     /// It may not.
-    Refused(RefusedDocument),
+    Refused(Box<RefusedDocument>),
 }
 
 /// A call that may run.
 pub struct ReadyOperation {
     /// What it does.
     pub kind: OperationKind,
+    parts: Box<Parts>,
+}
+
+struct Parts {
     request: Request,
     caller: Caller,
     cost: usize,
@@ -103,7 +107,7 @@ impl Engine {
         let limits = if is_admin { &inner.admin_limits } else { &inner.limits };
         let name = call.operation_name.as_deref();
         match guard::check(&call.query, name, &call.variables, &inner.table, limits) {
-            Err(refusal) => Prepared::Refused(refused(&refusal, &caller)),
+            Err(refusal) => Prepared::Refused(Box::new(refused(&refusal, &caller))),
             Ok((document, weight)) => {
                 let mut request = Request::new(call.query)
                     .variables(call.variables)
@@ -114,26 +118,28 @@ impl Engine {
                 }
                 request.set_parsed_query(document);
                 let kind = kind_of(&weight);
-                Prepared::Ready(ReadyOperation { kind, request, caller, cost: weight.cost })
+                let parts = Box::new(Parts { request, caller, cost: weight.cost });
+                Prepared::Ready(ReadyOperation { kind, parts })
             }
         }
     }
 
     /// Runs a query or a mutation.
     pub async fn execute(&self, ready: ReadyOperation) -> Executed {
-        let response = self.0.schema.execute(ready.request).await;
+        let Parts { request, caller, cost } = *ready.parts;
+        let response = self.0.schema.execute(request).await;
         let is_request_error = is_request_error(&response);
-        let mut response = finish(response, &ready.caller);
+        let mut response = finish(response, &caller);
         if !is_request_error {
-            response = response.extension("cost", Value::from(ready.cost));
+            response = response.extension("cost", Value::from(cost));
         }
         Executed { response, is_request_error }
     }
 
     /// Runs a subscription. A document that fails validation comes as a single answer without data.
     pub fn stream(&self, ready: ReadyOperation) -> BoxStream<'static, Response> {
-        let caller = ready.caller;
-        let responses = self.0.schema.execute_stream(ready.request);
+        let Parts { request, caller, .. } = *ready.parts;
+        let responses = self.0.schema.execute_stream(request);
         responses.map(move |response| finish(response, &caller)).boxed()
     }
 }
@@ -161,7 +167,9 @@ fn refused(refusal: &Refusal, caller: &Caller) -> RefusedDocument {
     let mut error = refusal.to_server_error();
     let code = match refusal {
         Refusal::Syntax { .. } => "GRAPHQL_PARSE_FAILED",
-        Refusal::OperationNotFound | Refusal::OperationNameRequired => "OPERATION_RESOLUTION_FAILURE",
+        Refusal::OperationNotFound | Refusal::OperationNameRequired => {
+            "OPERATION_RESOLUTION_FAILURE"
+        }
         Refusal::InvalidVariable { .. } => "BAD_USER_INPUT",
         Refusal::FragmentCycle { .. }
         | Refusal::FieldConflict { .. }

@@ -32,27 +32,63 @@ pub struct Source {
 
 /// Why a load failed; shared by all who asked for a row of it.
 #[derive(Clone, Debug)]
-pub struct LoadError {
-    is_unavailable: bool,
-    cause: String,
+pub enum LoadError {
+    /// Nobody is signed in.
+    Unauthenticated,
+    /// The actor may not see such rows.
+    Forbidden,
+    /// The database does not answer.
+    Unavailable,
+    /// A fault of ours.
+    Broken(String),
 }
 
 impl From<Error> for LoadError {
     fn from(error: Error) -> Self {
-        Self { is_unavailable: matches!(error, Error::Unavailable(_)), cause: error.to_string() }
-    }
-}
-
-impl From<sea_orm::DbErr> for LoadError {
-    fn from(error: sea_orm::DbErr) -> Self {
-        Error::from(error).into()
+        match error {
+            Error::Unauthenticated => Self::Unauthenticated,
+            Error::Forbidden => Self::Forbidden,
+            Error::Unavailable(_) => Self::Unavailable,
+            other => Self::Broken(other.to_string()),
+        }
     }
 }
 
 impl From<LoadError> for Error {
     fn from(error: LoadError) -> Self {
-        if error.is_unavailable { Self::Unavailable("database") } else { Self::broken(error.cause) }
+        match error {
+            LoadError::Unauthenticated => Self::Unauthenticated,
+            LoadError::Forbidden => Self::Forbidden,
+            LoadError::Unavailable => Self::Unavailable("database"),
+            LoadError::Broken(cause) => Self::broken(cause),
+        }
     }
+}
+
+impl Source {
+    /// Who loads; refused when nobody is signed in.
+    pub fn actor(&self) -> Result<&Actor, Error> {
+        self.viewer.as_ref().ok_or(Error::Unauthenticated)
+    }
+}
+
+/// Makes [`Source`] load rows by their id, through a service function that judges the actor.
+#[macro_export]
+macro_rules! loads {
+    ($($id:ty => $model:ty, $service:path;)*) => {$(
+        impl async_graphql::dataloader::Loader<$id> for $crate::graphql::loader::Source {
+            type Value = $model;
+            type Error = $crate::graphql::loader::LoadError;
+
+            async fn load(
+                &self,
+                keys: &[$id],
+            ) -> Result<std::collections::HashMap<$id, $model>, Self::Error> {
+                let rows = $service(&self.app, self.actor()?, keys).await?;
+                Ok($crate::graphql::loader::by_key(rows, |row| row.id))
+            }
+        }
+    )*};
 }
 
 /// The loaders of one execution.

@@ -1,15 +1,15 @@
 //! Any object by its id alone.
 
 use async_graphql::{Context, ID, Interface, Object};
+use futures_util::future::join_all;
 
 use crate::ai::graphql::{AiExecution, AiPrice};
-use crate::ai::service::history;
 use crate::credits::graphql::{
     CreditAccount, CreditGrant, CreditPackage, CreditTransaction, MonthlyReset, Plan,
 };
-use crate::credits::service::lookup;
 use crate::error::{Error, Result, Violation};
-use crate::graphql::caller::{Answer, Caller, answer, caller};
+use crate::graphql::caller::{Answer, answer, caller};
+use crate::graphql::loader::load;
 use crate::identity::graphql::{Tenant, User};
 use crate::ids::{
     AccountId, ExecutionId, GrantId, PackageId, PlanId, PriceId, ResetId, TenantId, TransactionId,
@@ -57,8 +57,7 @@ impl NodeQuery {
         ctx: &Context<'_>,
         #[graphql(desc = "The object's id.")] id: ID,
     ) -> Answer<Node> {
-        let caller = caller(ctx);
-        answer(ctx, async { find(caller, &id).await }).await
+        answer(ctx, find(ctx, &id)).await
     }
 
     /// Objects by their ids, in their order; null in the place of each that is not there.
@@ -67,15 +66,17 @@ impl NodeQuery {
         ctx: &Context<'_>,
         #[graphql(desc = "At most 100 ids.")] ids: Vec<ID>,
     ) -> Answer<Vec<Option<Node>>> {
-        let caller = caller(ctx);
         answer(ctx, async {
+            caller(ctx).actor()?;
             if ids.len() > NODES_MAX {
                 let violation = Violation::new("ids", "100件以内で指定してください。", "at most 100");
                 return Err(Error::Invalid(vec![violation]));
             }
+            // Asked for at once, so that each kind takes one query.
+            let found = join_all(ids.iter().map(|id| find(ctx, id))).await;
             let mut nodes = Vec::with_capacity(ids.len());
-            for id in &ids {
-                nodes.push(match find(caller, id).await {
+            for node in found {
+                nodes.push(match node {
                     Ok(node) => Some(node),
                     Err(Error::NotFound(_)) => None,
                     Err(error) => return Err(error),
@@ -88,23 +89,23 @@ impl NodeQuery {
 }
 
 /// The object of an id, by its prefix; read as the actor may see it.
-async fn find(caller: &Caller, id: &str) -> Result<Node> {
-    let actor = caller.actor()?;
-    let app = &caller.app;
+async fn find(ctx: &Context<'_>, id: &str) -> Result<Node> {
+    caller(ctx).actor()?;
     let (prefix, uuid) = split(id).ok_or(Error::InvalidId)?;
-    Ok(match prefix {
-        AccountId::PREFIX => CreditAccount(lookup::account(app, actor, AccountId(uuid)).await?).into(),
-        GrantId::PREFIX => CreditGrant(lookup::grant(app, actor, GrantId(uuid)).await?).into(),
+    let found: Option<Node> = match prefix {
+        AccountId::PREFIX => load(ctx, AccountId(uuid)).await?.map(|row| CreditAccount(row).into()),
+        GrantId::PREFIX => load(ctx, GrantId(uuid)).await?.map(|row| CreditGrant(row).into()),
         TransactionId::PREFIX => {
-            CreditTransaction(lookup::transaction(app, actor, TransactionId(uuid)).await?).into()
+            load(ctx, TransactionId(uuid)).await?.map(|row| CreditTransaction(row).into())
         }
-        PackageId::PREFIX => CreditPackage(lookup::package(app, actor, PackageId(uuid)).await?).into(),
-        ResetId::PREFIX => MonthlyReset(lookup::reset(app, actor, ResetId(uuid)).await?).into(),
-        PlanId::PREFIX => Plan(lookup::plan(app, actor, PlanId(uuid)).await?).into(),
-        ExecutionId::PREFIX => AiExecution(history::get(app, actor, ExecutionId(uuid)).await?).into(),
-        PriceId::PREFIX => AiPrice(crate::ai::pricing::get(app, actor, PriceId(uuid)).await?).into(),
-        UserId::PREFIX => User(crate::identity::user(app, actor, UserId(uuid)).await?).into(),
-        TenantId::PREFIX => Tenant(crate::identity::tenant(app, actor, TenantId(uuid)).await?).into(),
+        PackageId::PREFIX => load(ctx, PackageId(uuid)).await?.map(|row| CreditPackage(row).into()),
+        ResetId::PREFIX => load(ctx, ResetId(uuid)).await?.map(|row| MonthlyReset(row).into()),
+        PlanId::PREFIX => load(ctx, PlanId(uuid)).await?.map(|row| Plan(row).into()),
+        ExecutionId::PREFIX => load(ctx, ExecutionId(uuid)).await?.map(|row| AiExecution(row).into()),
+        PriceId::PREFIX => load(ctx, PriceId(uuid)).await?.map(|row| AiPrice(row).into()),
+        UserId::PREFIX => load(ctx, UserId(uuid)).await?.map(|row| User(row).into()),
+        TenantId::PREFIX => load(ctx, TenantId(uuid)).await?.map(|row| Tenant(row).into()),
         _ => return Err(Error::InvalidId),
-    })
+    };
+    found.ok_or(Error::NotFound("object"))
 }

@@ -35,7 +35,10 @@ pub fn build() -> MusubiSchema {
 
 /// The schema as text: what `schema.graphql` holds.
 pub fn sdl() -> String {
-    let options = SDLExportOptions::new().sorted_fields().sorted_enum_items().prefer_single_line_descriptions();
+    let options = SDLExportOptions::new()
+        .sorted_fields()
+        .sorted_enum_items()
+        .prefer_single_line_descriptions();
     let text = build().sdl_with_options(options);
     format!("{}\n", text.trim())
 }

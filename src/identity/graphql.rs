@@ -1,18 +1,17 @@
 //! People, tenants and the caller themselves in the API.
 
-use std::collections::HashMap;
-
-use async_graphql::dataloader::Loader;
-use async_graphql::{Context, Enum, ID, Object, Result, SimpleObject};
+use async_graphql::{Context, Description, Enum, ID, Object, Result, SimpleObject};
 
 use crate::actor;
 use crate::credits::graphql::PlanType;
 use crate::entity::{tenant, user};
 use crate::graphql::caller::{Answer, answer, caller};
-use crate::graphql::loader::{LoadError, Source, by_key, load};
+use crate::error::Error;
+use crate::graphql::loader::load;
 use crate::graphql::scalars::DateTime;
 use crate::identity;
 use crate::ids::{TenantId, UserId};
+use crate::loads;
 
 /// A person's role within a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
@@ -51,9 +50,10 @@ pub enum Permission {
 }
 
 /// A person who can sign in.
+#[derive(Description)]
 pub struct User(pub user::Model);
 
-#[Object]
+#[Object(use_type_description)]
 impl User {
     /// The user's id.
     pub async fn id(&self) -> ID {
@@ -66,7 +66,7 @@ impl User {
     }
 
     /// The e-mail address; null for everyone but ADMINs and the person.
-    async fn email(&self, ctx: &Context<'_>) -> Result<Option<String>> {
+    fn email(&self, ctx: &Context<'_>) -> Result<Option<String>> {
         let caller = caller(ctx);
         let may_see = caller.actor.as_ref().is_some_and(|actor| {
             actor.user_id == self.0.id || actor.may(actor::Permission::MoneyManage)
@@ -81,9 +81,10 @@ impl User {
 }
 
 /// A customer: a hotel or a studio.
+#[derive(Description)]
 pub struct Tenant(pub tenant::Model);
 
-#[Object]
+#[Object(use_type_description)]
 impl Tenant {
     /// The tenant's id.
     pub async fn id(&self) -> ID {
@@ -142,15 +143,15 @@ impl IdentityQuery {
         let caller = caller(ctx);
         answer(ctx, async {
             let Some(actor) = caller.actor.as_ref() else { return Ok(None) };
-            let user = identity::user(&caller.app, actor, actor.user_id).await?;
+            let user = load(ctx, actor.user_id).await?;
             let tenant = match actor.tenant_id {
-                Some(id) => Some(identity::tenant(&caller.app, actor, id).await?),
+                Some(id) => load(ctx, id).await?,
                 None => None,
             };
             let all = actor::Permission::ALL.iter();
             let permitted = all.filter(|permission| actor.may(**permission));
             Ok(Some(Viewer {
-                user: Some(User(user)),
+                user: user.map(User),
                 tenant: tenant.map(Tenant),
                 role: actor.role.map(Role::from),
                 permissions: permitted.map(|permission| (*permission).into()).collect(),
@@ -161,14 +162,9 @@ impl IdentityQuery {
     }
 }
 
-impl Loader<UserId> for Source {
-    type Value = user::Model;
-    type Error = LoadError;
-
-    async fn load(&self, keys: &[UserId]) -> std::result::Result<HashMap<UserId, user::Model>, LoadError> {
-        let rows = identity::users_of(&self.app, self.tenant, keys).await?;
-        Ok(by_key(rows, |row| row.id))
-    }
+loads! {
+    UserId => user::Model, identity::users;
+    TenantId => tenant::Model, identity::tenants;
 }
 
 /// A person of the caller's tenant; null when they are no longer there.
@@ -178,6 +174,6 @@ pub(crate) async fn load_user(ctx: &Context<'_>, id: UserId) -> Result<Option<Us
 
 /// A tenant, for objects that the caller may see.
 pub(crate) async fn load_tenant(ctx: &Context<'_>, id: TenantId) -> Result<Tenant> {
-    let caller = caller(ctx);
-    Ok(Tenant(identity::tenant(&caller.app, caller.actor()?, id).await?))
+    let row = load(ctx, id).await?.ok_or(Error::NotFound("tenant"))?;
+    Ok(Tenant(row))
 }

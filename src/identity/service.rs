@@ -64,7 +64,8 @@ async fn standing(app: &App, user: UserId, tenant: Option<TenantId>) -> Result<O
                WHERE u.id = $1 AND u.deleted_at IS NULL
                AND ($3 = FALSE OR t.id IS NOT NULL)";
     let has_tenant = tenant.is_some();
-    let values = vec![user.into(), tenant.unwrap_or(TenantId(uuid::Uuid::nil())).into(), has_tenant.into()];
+    let tenant = tenant.unwrap_or(TenantId(uuid::Uuid::nil()));
+    let values = vec![user.into(), tenant.into(), has_tenant.into()];
     let found: Option<Standing> = db::one(app.db.primary(), sql, values).await?;
     let has_place = |standing: &Standing| {
         !has_tenant || standing.role.is_some() || standing.is_platform_admin
@@ -229,45 +230,25 @@ pub async fn add_member(
     Ok(())
 }
 
-/// A person of the actor's tenant, or the actor.
-pub async fn user(app: &App, actor: &Actor, id: UserId) -> Result<user::Model> {
-    let found = users_of(app, actor.tenant_id, &[id]).await?.into_iter().next();
-    let row = match found {
-        Some(row) => Some(row),
-        None if id == actor.user_id => user::Entity::find_by_id(id).one(app.db.primary()).await?,
-        None => None,
-    };
-    row.ok_or(Error::NotFound("user"))
-}
-
-/// People of a tenant by their ids.
-pub async fn users_of(
-    app: &App,
-    tenant: Option<TenantId>,
-    ids: &[UserId],
-) -> Result<Vec<user::Model>> {
-    let Some(tenant) = tenant else { return Ok(Vec::new()) };
-    let list = db::tuples(1, ids.len(), 2);
+/// People of the actor's tenant by their ids, and the actor.
+pub async fn users(app: &App, actor: &Actor, ids: &[UserId]) -> Result<Vec<user::Model>> {
+    let list = db::tuples(1, ids.len(), 3);
     let sql = format!(
-        "SELECT u.* FROM users u JOIN memberships m ON m.user_id = u.id
-         WHERE m.tenant_id = $1 AND u.id IN {list}"
+        "SELECT u.* FROM users u WHERE u.id IN {list} AND (u.id = $2 OR EXISTS
+         (SELECT 1 FROM memberships m WHERE m.user_id = u.id AND m.tenant_id = $1))"
     );
-    let mut values = vec![tenant.into()];
+    let tenant = actor.tenant_id.unwrap_or(TenantId(uuid::Uuid::nil()));
+    let mut values = vec![tenant.into(), actor.user_id.into()];
     values.extend(ids.iter().map(|id| (*id).into()));
     db::all(app.db.primary(), sql, values).await
 }
 
-/// The actor's tenant, if this is its id; any tenant for platform admins.
-pub async fn tenant(app: &App, actor: &Actor, id: TenantId) -> Result<tenant::Model> {
-    let may_see = actor.tenant_id == Some(id) || actor.is_platform_admin;
-    let row = if may_see { tenants_of(app, &[id]).await?.into_iter().next() } else { None };
-    row.ok_or(Error::NotFound("tenant"))
-}
-
-/// Tenants by their ids, for code that has judged the right already.
-pub async fn tenants_of(app: &App, ids: &[TenantId]) -> Result<Vec<tenant::Model>> {
+/// The actor's tenant, if its id is among these; all of them for platform admins.
+pub async fn tenants(app: &App, actor: &Actor, ids: &[TenantId]) -> Result<Vec<tenant::Model>> {
+    let may_see = |id: &TenantId| actor.is_platform_admin || actor.tenant_id == Some(*id);
+    let visible: Vec<TenantId> = ids.iter().copied().filter(may_see).collect();
     Ok(tenant::Entity::find()
-        .filter(tenant::Column::Id.is_in(ids.iter().copied()))
+        .filter(tenant::Column::Id.is_in(visible))
         .all(app.db.primary())
         .await?)
 }

@@ -126,8 +126,8 @@ pub fn is_retryable(failure: FailureCode) -> bool {
     }
 }
 
-/// Settles the run, again after any fault of the database, until its lease has ended: then the sweep
-/// answers it.
+/// Settles the run, again after any fault of the database, until its lease has ended: then the
+/// sweep answers it.
 pub async fn finish(app: &App, job: &Job, ending: Ending, (output, time_ms): (Output, i64)) {
     let verdict = judge(job, ending, &output);
     let attempt = crate::ids::new_uuid();

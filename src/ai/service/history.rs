@@ -33,10 +33,9 @@ pub async fn get(app: &App, actor: &Actor, id: ExecutionId) -> Result<execution:
 /// Those of the ids that the actor may see.
 pub async fn rows_of(
     app: &App,
-    actor: Option<&Actor>,
+    actor: &Actor,
     ids: &[ExecutionId],
 ) -> Result<Vec<execution::Model>> {
-    let actor = actor.ok_or(Error::Unauthenticated)?;
     Ok(visible(actor)?
         .filter(execution::Column::Id.is_in(ids.iter().copied()))
         .all(app.db.primary())

@@ -1,5 +1,5 @@
-//! Running an execution: a tracked task that outlives the request and opens no transaction while the
-//! model is being called.
+//! Running an execution: a tracked task that outlives the request and opens no transaction while
+//! the model is being called.
 
 use std::panic::AssertUnwindSafe;
 
@@ -70,7 +70,10 @@ async fn drive(app: &App, registration: &Registration, job: &Job) -> Option<(End
         Ok(true) => {}
         Ok(false) => return None,
         Err(error) => {
-            tracing::warn!(%error, execution.id = %job.execution.id, "An execution could not begin: {error}");
+            tracing::warn!(
+                %error, execution.id = %job.execution.id,
+                "An execution could not begin: {error}"
+            );
             return Some((Ending::NotSent, output));
         }
     }
@@ -142,7 +145,10 @@ async fn renew(app: &App, job: &Job) -> Renewal {
     match try_renew(app, job).await {
         Ok(renewal) => renewal,
         Err(error) => {
-            tracing::warn!(%error, execution.id = %job.execution.id, "A lease was not renewed: {error}");
+            tracing::warn!(
+                %error, execution.id = %job.execution.id,
+                "A lease was not renewed: {error}"
+            );
             Renewal::Kept
         }
     }

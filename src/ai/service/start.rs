@@ -122,7 +122,8 @@ pub async fn start(app: &App, actor: &Actor, wish: Wish, key: &str) -> Result<ex
         let request = draft.request(app, key.clone(), app.clock.db_now())?;
         match attempt(app, request).await? {
             Answer::Reserved(execution, hold) => {
-                let job = Job { execution: *execution, hold, price, parameters: checked.parameters };
+                let (execution, parameters) = (*execution, checked.parameters);
+                let job = Job { execution, hold, price, parameters };
                 let row = job.execution.clone();
                 run::spawn(app, job);
                 return Ok(row);

@@ -118,7 +118,8 @@ impl Follow {
         }
         let step = match self.next().await? {
             Ok(step) => {
-                let allowed = identity::recheck(&self.app, &self.actor, Permission::AiExecute).await;
+                let permission = Permission::AiExecute;
+                let allowed = identity::recheck(&self.app, &self.actor, permission).await;
                 allowed.map(|()| step)
             }
             Err(error) => Err(error),

@@ -1,6 +1,6 @@
 //! The credit account, its balance, what it holds and how long it lasts.
 
-use async_graphql::{Context, ID, Object, Result, SimpleObject};
+use async_graphql::{Context, Description, ID, Object, Result, SimpleObject};
 
 use crate::actor::Permission;
 use crate::ai::graphql::AiExecution;
@@ -21,11 +21,14 @@ use crate::graphql::page::{Connection, List, Order, OrderDirection, PageArgs};
 use crate::graphql::payload::int;
 use crate::graphql::scalars::{Date, DateTime, Decimal};
 use crate::identity::graphql::{Tenant, User, load_tenant, load_user};
+use crate::ids::AccountId;
+use crate::loads;
 
 /// A tenant's prepaid credits.
+#[derive(Description)]
 pub struct CreditAccount(pub credit_account::Model);
 
-#[Object]
+#[Object(use_type_description)]
 impl CreditAccount {
     /// The account's id.
     pub async fn id(&self) -> ID {
@@ -195,11 +198,12 @@ impl CreditBalance {
     }
 }
 
-/// How long the credits will last. Forecast use is the mean per weekday of the last 56 days, without
-/// each weekday's highest and lowest; the plain mean with less than 14 days of history.
+/// How long the credits will last. Forecast use is the mean per weekday of the last 56 days,
+/// without each weekday's highest and lowest; the plain mean with less than 14 days of history.
+#[derive(Description)]
 pub struct CreditRunway(Runway);
 
-#[Object]
+#[Object(use_type_description)]
 impl CreditRunway {
     /// Whole days that the available credits pay for; null without use, or past ten years.
     async fn days_left(&self) -> Option<i32> {
@@ -232,7 +236,7 @@ impl CreditRunway {
     }
 
     /// The available credits to expect at the end of each coming day, with resets and expiries.
-    async fn projection(
+    fn projection(
         &self,
         #[graphql(default = 30, desc = "How many days, 1 to 366.")] days: i32,
     ) -> Result<Vec<RunwayDay>> {
@@ -272,9 +276,10 @@ pub struct AutoPurchase {
 }
 
 /// Credits that a running call holds.
+#[derive(Description)]
 pub struct CreditHold(credit_hold::Model);
 
-#[Object]
+#[Object(use_type_description)]
 impl CreditHold {
     /// Credits held; the charge is never more.
     async fn credits(&self) -> i32 {
@@ -358,3 +363,5 @@ impl From<DayUse> for DailyUsage {
         }
     }
 }
+
+loads! { AccountId => credit_account::Model, lookup::accounts; }

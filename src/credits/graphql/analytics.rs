@@ -1,6 +1,6 @@
 //! Analytics in the API.
 
-use async_graphql::{Context, Object, SimpleObject};
+use async_graphql::{Context, Description, Object, SimpleObject};
 
 use crate::credits::graphql::account::DailyUsage;
 use crate::credits::graphql::{AiFunctionType, PlanType};
@@ -12,9 +12,10 @@ use crate::graphql::scalars::{Date, Decimal, Money};
 use crate::money;
 
 /// Use and spending over a range of days, with advice.
+#[derive(Description)]
 pub struct CreditAnalytics(pub Analytics);
 
-#[Object]
+#[Object(use_type_description)]
 impl CreditAnalytics {
     /// The range that the figures are of.
     async fn period(&self) -> AnalyticsPeriod {
@@ -64,11 +65,12 @@ pub struct AnalyticsPeriod {
     days: i32,
 }
 
-/// How well credits were used: 100 × (0.5 · successful runs ÷ runs + 0.3 · credits on successful runs
-/// ÷ credits used + 0.2 · min(1, credits used ÷ free credits)).
+/// How well credits were used: 100 × (0.5 · successful runs ÷ runs + 0.3 · credits on successful
+/// runs ÷ credits used + 0.2 · min(1, credits used ÷ free credits)).
+#[derive(Description)]
 pub struct CreditEfficiency(Score);
 
-#[Object]
+#[Object(use_type_description)]
 impl CreditEfficiency {
     /// 0 to 100, two decimals.
     async fn score(&self) -> Decimal {
@@ -130,9 +132,10 @@ impl FunctionFigures {
 }
 
 /// What the credits cost.
+#[derive(Description)]
 pub struct CreditSpending(Spending);
 
-#[Object]
+#[Object(use_type_description)]
 impl CreditSpending {
     /// What the charged credits had cost.
     async fn total_cost(&self) -> Money {

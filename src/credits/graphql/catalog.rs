@@ -1,18 +1,23 @@
 //! Plans and packages in the API, and what platform admins change.
 
-use async_graphql::{Context, Enum, ID, InputObject, MaybeUndefined, Object, SimpleObject};
+use async_graphql::{
+    Context, Description, Enum, ID, InputObject, MaybeUndefined, Object, SimpleObject,
+};
 use rust_decimal::prelude::ToPrimitive;
 
 use crate::credits::catalog::{self, PackageContent, PlanChange, TenantPlan};
-use crate::credits::graphql::{CreditAccount, CreditBalance, CreditGrant, CreditTransaction, PlanType};
-use crate::credits::service::{account as accounts, grant as grants};
+use crate::credits::graphql::{
+    CreditAccount, CreditBalance, CreditGrant, CreditTransaction, PlanType,
+};
+use crate::credits::service::{account as accounts, grant as grants, lookup};
 use crate::credits::watch::Balance;
 use crate::entity::{credit_package, plan};
 use crate::error::{Error, Result};
 use crate::graphql::caller::{Answer, Caller, answer, caller, payload};
 use crate::graphql::payload::{UserError, int};
 use crate::graphql::scalars::{Date, DateTime, Decimal, Money};
-use crate::ids::{ExecutionId, PackageId, TenantId, TypedId};
+use crate::ids::{ExecutionId, PackageId, PlanId, TenantId, TypedId};
+use crate::loads;
 use crate::money;
 
 /// What becomes of unused free credits when a new month begins.
@@ -28,9 +33,10 @@ pub enum CarryOver {
 }
 
 /// A plan's version. Versions are never changed; a new one follows.
+#[derive(Description)]
 pub struct Plan(pub plan::Model);
 
-#[Object]
+#[Object(use_type_description)]
 impl Plan {
     /// The version's id.
     pub async fn id(&self) -> ID {
@@ -69,9 +75,10 @@ impl Plan {
 }
 
 /// Credits for sale.
+#[derive(Description)]
 pub struct CreditPackage(pub credit_package::Model);
 
-#[Object]
+#[Object(use_type_description)]
 impl CreditPackage {
     /// The package's id.
     pub async fn id(&self) -> ID {
@@ -254,7 +261,8 @@ pub struct CreditPackageCreateInput {
 pub struct CreditPackageUpdateInput {
     /// The package.
     id: ID,
-    /// The version that the change was made on; refused as `STALE_VERSION` when it is not the newest.
+    /// The version that the change was made on; refused as `STALE_VERSION` when it is not the
+    /// newest.
     expected_version: Option<i32>,
     /// Credits that the buyer gets.
     credits: Option<i32>,
@@ -411,7 +419,8 @@ impl CreditAdminMutation {
     ) -> Answer<CreditPackagePayload> {
         let caller = caller(ctx);
         let work = async {
-            catalog::create_package(&caller.app, caller.actor()?, content(input)?).await
+            let actor = caller.actor()?;
+            catalog::create_package(&caller.app, actor, content(input)?).await
         };
         payload(ctx, work, package_payload, CreditPackagePayload::refused).await
     }
@@ -424,10 +433,11 @@ impl CreditAdminMutation {
     ) -> Answer<CreditPackagePayload> {
         let caller = caller(ctx);
         let work = async {
+            let actor = caller.actor()?;
             let which = (PackageId::parse(&input.id)?, input.expected_version.map(i64::from));
             let rates = (rate(input.discount_rate)?, rate(input.tax_rate)?);
             let change = |content: &mut PackageContent| apply(content, input, rates);
-            catalog::update_package(&caller.app, caller.actor()?, which, change).await
+            catalog::update_package(&caller.app, actor, which, change).await
         };
         payload(ctx, work, package_payload, CreditPackagePayload::refused).await
     }
@@ -440,8 +450,9 @@ impl CreditAdminMutation {
     ) -> Answer<CreditPackagePayload> {
         let caller = caller(ctx);
         let work = async {
+            let actor = caller.actor()?;
             let which = (PackageId::parse(&input.id)?, input.expected_version.map(i64::from));
-            catalog::retire_package(&caller.app, caller.actor()?, which).await
+            catalog::retire_package(&caller.app, actor, which).await
         };
         payload(ctx, work, package_payload, CreditPackagePayload::refused).await
     }
@@ -474,12 +485,13 @@ impl CreditAdminMutation {
     ) -> Answer<CreditAccountPayload> {
         let caller = caller(ctx);
         let work = async {
+            let actor = caller.actor()?;
             let wish = TenantPlan {
                 tenant: TenantId::parse(&input.tenant_id)?,
                 plan_type: input.plan_type.into(),
                 entitled_until: input.entitled_until.map(|until| until.0),
             };
-            catalog::set_tenant_plan(&caller.app, caller.actor()?, wish).await
+            catalog::set_tenant_plan(&caller.app, actor, wish).await
         };
         let done = |row| CreditAccountPayload {
             account: Some(CreditAccount(row)),
@@ -497,6 +509,7 @@ async fn grant_bonus(
     caller: &Caller,
     input: CreditBonusGrantInput,
 ) -> Result<(crate::entity::credit_grant::Model, CreditBalance)> {
+    let actor = caller.actor()?;
     let bonus = grants::Bonus {
         tenant: TenantId::parse(&input.tenant_id)?,
         credits: input.credits.into(),
@@ -505,7 +518,7 @@ async fn grant_bonus(
         idempotency_key: input.idempotency_key,
     };
     let tenant = bonus.tenant;
-    let grant = grants::grant_bonus(&caller.app, caller.actor()?, bonus).await?;
+    let grant = grants::grant_bonus(&caller.app, actor, bonus).await?;
     Ok((grant, balance_of(caller, tenant).await?))
 }
 
@@ -513,6 +526,7 @@ async fn refund(
     caller: &Caller,
     input: CreditRefundInput,
 ) -> Result<(crate::entity::credit_transaction::Model, CreditBalance)> {
+    let actor = caller.actor()?;
     let refund = grants::Refund {
         tenant: TenantId::parse(&input.tenant_id)?,
         execution: ExecutionId::parse(&input.execution_id)?,
@@ -521,7 +535,7 @@ async fn refund(
         idempotency_key: input.idempotency_key,
     };
     let tenant = refund.tenant;
-    let line = grants::refund(&caller.app, caller.actor()?, refund).await?;
+    let line = grants::refund(&caller.app, actor, refund).await?;
     Ok((line, balance_of(caller, tenant).await?))
 }
 
@@ -590,4 +604,9 @@ fn hundredths(field: &str, percent: Decimal) -> Result<i64> {
     whole.ok_or_else(|| {
         Error::invalid(field, "小数点以下2桁までで指定してください。", "has more than two decimals")
     })
+}
+
+loads! {
+    PackageId => credit_package::Model, lookup::packages;
+    PlanId => plan::Model, lookup::plans;
 }

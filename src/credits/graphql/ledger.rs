@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use async_graphql::dataloader::Loader;
-use async_graphql::{Context, Enum, ID, InputObject, Object, Result};
+use async_graphql::{Context, Description, Enum, ID, InputObject, Object, Result};
 
 use crate::ai::graphql::AiExecution;
 use crate::credits::graphql::{AiFunctionType, PlanType};
@@ -12,13 +12,14 @@ use crate::entity::{credit_draw, credit_grant, credit_transaction, monthly_reset
 use crate::graphql::filter::{
     DateTimeFilter, EnumFilter, IdFilter, IntFilter, Nested, Terms, Where,
 };
-use crate::graphql::loader::{LoadError, Source, by_key, grouped, load};
+use crate::graphql::loader::{LoadError, Source, grouped, load};
 use crate::graphql::node::Node;
 use crate::graphql::page::OrderField;
 use crate::graphql::payload::int;
 use crate::graphql::scalars::{Date, DateTime, Decimal, Money};
 use crate::identity::graphql::{User, load_user};
-use crate::ids::{ExecutionId, GrantId, TransactionId, UserId};
+use crate::ids::{ExecutionId, GrantId, ResetId, TransactionId, UserId};
+use crate::loads;
 use crate::money;
 
 /// Why the balance moved.
@@ -60,9 +61,10 @@ pub enum CreditGrantKind {
 }
 
 /// A line of the ledger. Lines are never changed or removed.
+#[derive(Description)]
 pub struct CreditTransaction(pub credit_transaction::Model);
 
-#[Object]
+#[Object(use_type_description)]
 impl CreditTransaction {
     /// The line's id.
     pub async fn id(&self) -> ID {
@@ -150,9 +152,10 @@ impl CreditTransaction {
 }
 
 /// What a charge took from one grant.
+#[derive(Description)]
 pub struct CreditDraw(credit_draw::Model);
 
-#[Object]
+#[Object(use_type_description)]
 impl CreditDraw {
     /// The grant.
     async fn grant(&self, ctx: &Context<'_>) -> Result<Option<CreditGrant>> {
@@ -176,9 +179,10 @@ impl CreditDraw {
 }
 
 /// Credits that came in together.
+#[derive(Description)]
 pub struct CreditGrant(pub credit_grant::Model);
 
-#[Object]
+#[Object(use_type_description)]
 impl CreditGrant {
     /// The grant's id.
     pub async fn id(&self) -> ID {
@@ -222,9 +226,10 @@ impl CreditGrant {
 }
 
 /// A month's reset.
+#[derive(Description)]
 pub struct MonthlyReset(pub monthly_reset::Model);
 
-#[Object]
+#[Object(use_type_description)]
 impl MonthlyReset {
     /// The reset's id.
     pub async fn id(&self) -> ID {
@@ -382,15 +387,8 @@ impl Loader<DrawsOf> for Source {
     }
 }
 
-impl Loader<GrantId> for Source {
-    type Value = credit_grant::Model;
-    type Error = LoadError;
-
-    async fn load(
-        &self,
-        keys: &[GrantId],
-    ) -> std::result::Result<HashMap<GrantId, Self::Value>, LoadError> {
-        let rows = lookup::grants_of(&self.app, self.tenant, keys).await?;
-        Ok(by_key(rows, |row| row.id))
-    }
+loads! {
+    GrantId => credit_grant::Model, lookup::grants;
+    TransactionId => credit_transaction::Model, lookup::transactions;
+    ResetId => monthly_reset::Model, lookup::resets_of;
 }

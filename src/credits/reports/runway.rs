@@ -1,9 +1,10 @@
 //! How long the credits will last.
 //!
 //! Daily use is forecast per weekday: the mean of that weekday's days in the last 56, the highest
-//! and the lowest left out when there are at least five. With fewer than 14 days of history the plain
-//! mean stands for every weekday. The days left are those that the available credits pay for, day by
-//! day from tomorrow; the band comes from the 10th and 90th percentile of past sums over as many days.
+//! and the lowest left out when there are at least five. With fewer than 14 days of history the
+//! plain mean stands for every weekday. The days left are those that the available credits pay for,
+//! day by day from tomorrow; the band comes from the 10th and 90th percentile of past sums over as
+//! many days.
 
 use std::collections::BTreeMap;
 

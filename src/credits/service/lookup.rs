@@ -1,6 +1,8 @@
 //! One object of the credits by its id, as the actor may see it. What is not theirs looks missing.
 
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select};
+use sea_orm::{
+    ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, Select, Value,
+};
 
 use crate::actor::{Actor, Permission};
 use crate::app::App;
@@ -11,59 +13,89 @@ use crate::entity::{
     credit_account, credit_draw, credit_grant, credit_hold, credit_package, credit_transaction,
     monthly_reset, plan,
 };
-use crate::error::{Error, Result};
-use crate::ids::{AccountId, GrantId, PackageId, PlanId, ResetId, TenantId, TransactionId};
+use crate::error::Result;
+use crate::ids::{
+    AccountId, GrantId, PackageId, PlanId, ResetId, TenantId, TransactionId, TypedId,
+};
 
 /// Rows of a short list at most.
 const SHORT_LIST_MAX: u64 = 100;
 
-/// The actor's own account, if this is its id.
-pub async fn account(app: &App, actor: &Actor, id: AccountId) -> Result<credit_account::Model> {
-    actor.require(Permission::CreditsRead)?;
-    let found = account::find(app, actor.tenant()?).await?;
-    found.filter(|account| account.id == id).ok_or(Error::NotFound("credit account"))
-}
-
-/// A grant of the actor's account.
-pub async fn grant(app: &App, actor: &Actor, id: GrantId) -> Result<credit_grant::Model> {
-    actor.require(Permission::CreditsRead)?;
-    let account = own(app, actor).await?;
-    let row = credit_grant::Entity::of_account_and_id(account, id).one(app.db.primary()).await?;
-    row.ok_or(Error::NotFound("grant"))
-}
-
-/// A ledger line of the actor's account.
-pub async fn transaction(
+/// The actor's own account, if its id is among these.
+pub async fn accounts(
     app: &App,
     actor: &Actor,
-    id: TransactionId,
-) -> Result<credit_transaction::Model> {
-    actor.require(Permission::LedgerRead)?;
-    let account = own(app, actor).await?;
-    let row = credit_transaction::Entity::of_account_and_id(account, id);
-    row.one(app.db.primary()).await?.ok_or(Error::NotFound("transaction"))
-}
-
-/// A reset of the actor's account.
-pub async fn reset(app: &App, actor: &Actor, id: ResetId) -> Result<monthly_reset::Model> {
-    actor.require(Permission::LedgerRead)?;
-    let account = own(app, actor).await?;
-    let row = monthly_reset::Entity::of_account_and_id(account, id).one(app.db.primary()).await?;
-    row.ok_or(Error::NotFound("reset"))
-}
-
-/// A package, also one that is no longer on sale: ledgers refer to it.
-pub async fn package(app: &App, actor: &Actor, id: PackageId) -> Result<credit_package::Model> {
+    ids: &[AccountId],
+) -> Result<Vec<credit_account::Model>> {
     actor.require(Permission::CreditsRead)?;
-    let row = credit_package::Entity::find_by_id(id).one(app.db.primary()).await?;
-    row.ok_or(Error::NotFound("package"))
+    let found = account::find(app, actor.tenant()?).await?;
+    Ok(found.into_iter().filter(|account| ids.contains(&account.id)).collect())
 }
 
-/// A plan's version.
-pub async fn plan(app: &App, actor: &Actor, id: PlanId) -> Result<plan::Model> {
+/// Grants of the actor's account.
+pub async fn grants(app: &App, actor: &Actor, ids: &[GrantId]) -> Result<Vec<credit_grant::Model>> {
     actor.require(Permission::CreditsRead)?;
-    let row = plan::Entity::find_by_id(id).one(app.db.primary()).await?;
-    row.ok_or(Error::NotFound("plan"))
+    of_tenant(app, actor.tenant()?, "ai_credit_grants", values(ids)).await
+}
+
+/// Ledger lines of the actor's account.
+pub async fn transactions(
+    app: &App,
+    actor: &Actor,
+    ids: &[TransactionId],
+) -> Result<Vec<credit_transaction::Model>> {
+    actor.require(Permission::LedgerRead)?;
+    of_tenant(app, actor.tenant()?, "ai_credit_transactions", values(ids)).await
+}
+
+/// Resets of the actor's account.
+pub async fn resets_of(
+    app: &App,
+    actor: &Actor,
+    ids: &[ResetId],
+) -> Result<Vec<monthly_reset::Model>> {
+    actor.require(Permission::LedgerRead)?;
+    of_tenant(app, actor.tenant()?, "monthly_credit_resets", values(ids)).await
+}
+
+/// Packages, also those that are no longer on sale: ledgers refer to them.
+pub async fn packages(
+    app: &App,
+    actor: &Actor,
+    ids: &[PackageId],
+) -> Result<Vec<credit_package::Model>> {
+    actor.require(Permission::CreditsRead)?;
+    let found = credit_package::Entity::find()
+        .filter(credit_package::Column::Id.is_in(ids.iter().copied()));
+    Ok(found.all(app.db.primary()).await?)
+}
+
+/// Plans' versions.
+pub async fn plans(app: &App, actor: &Actor, ids: &[PlanId]) -> Result<Vec<plan::Model>> {
+    actor.require(Permission::CreditsRead)?;
+    let found = plan::Entity::find().filter(plan::Column::Id.is_in(ids.iter().copied()));
+    Ok(found.all(app.db.primary()).await?)
+}
+
+/// Rows of a table that hang on the tenant's account.
+async fn of_tenant<R: FromQueryResult>(
+    app: &App,
+    tenant: TenantId,
+    table: &'static str,
+    ids: Vec<Value>,
+) -> Result<Vec<R>> {
+    let sql = format!(
+        "SELECT r.* FROM {table} r JOIN ai_credit_accounts a ON a.id = r.account_id
+         WHERE a.tenant_id = $1 AND r.id IN {}",
+        db::tuples(1, ids.len(), 2)
+    );
+    let mut all = vec![tenant.into()];
+    all.extend(ids);
+    db::all(app.db.primary(), sql, all).await
+}
+
+fn values<I: TypedId>(ids: &[I]) -> Vec<Value> {
+    ids.iter().map(|id| id.uuid().into()).collect()
 }
 
 /// The ledger of an account, to be filtered and paged.
@@ -112,26 +144,4 @@ pub async fn draws_of(app: &App, lines: &[TransactionId]) -> Result<Vec<credit_d
         .order_by_asc(credit_draw::Column::Id)
         .all(app.db.primary())
         .await?)
-}
-
-/// Grants of a tenant by their ids.
-pub async fn grants_of(
-    app: &App,
-    tenant: Option<TenantId>,
-    ids: &[GrantId],
-) -> Result<Vec<credit_grant::Model>> {
-    let Some(tenant) = tenant else { return Ok(Vec::new()) };
-    let sql = format!(
-        "SELECT g.* FROM ai_credit_grants g JOIN ai_credit_accounts a ON a.id = g.account_id
-         WHERE a.tenant_id = $1 AND g.id IN {}",
-        db::tuples(1, ids.len(), 2)
-    );
-    let mut values = vec![tenant.into()];
-    values.extend(ids.iter().map(|id| (*id).into()));
-    db::all(app.db.primary(), sql, values).await
-}
-
-async fn own(app: &App, actor: &Actor) -> Result<AccountId> {
-    let account = account::find(app, actor.tenant()?).await?;
-    account.map(|account| account.id).ok_or(Error::NotFound("credit account"))
 }

@@ -46,7 +46,7 @@ pub struct Resolution {
 #[derive(Clone, Debug)]
 pub enum Resolved {
     /// Resolved now.
-    Now(Settlement),
+    Now(Box<Settlement>),
     /// It was resolved before, by this attempt: nothing was written, the work is done.
     Done,
     /// It was resolved before by somebody else: nothing was written, the result is void.
@@ -91,7 +91,7 @@ pub async fn settle(
         .collect();
     let before = find_holds(txn, missing).await?;
     let answer = |resolution: &Resolution| match settled.remove(&resolution.hold) {
-        Some(settlement) => Resolved::Now(settlement),
+        Some(settlement) => Resolved::Now(Box::new(settlement)),
         None => match before.get(&resolution.hold) {
             Some(hold) if hold.resolved_by == Some(resolution.attempt) => Resolved::Done,
             Some(_) | None => Resolved::ByOther,
@@ -206,7 +206,8 @@ async fn resolve(
         let claims = by_account.remove(&open.account.id).unwrap_or_default();
         settlements.extend(book_claims(open, claims, &mut rollup, now)?);
     }
-    let fallen = opened.iter().filter_map(|open| fell_below(open, &settlements)).collect::<Vec<_>>();
+    let fallen: Vec<_> =
+        opened.iter().filter_map(|open| fell_below(open, &settlements)).collect();
     ledger::save(txn, opened, now).await?;
     rollup.write(txn).await?;
     for account in fallen {
@@ -365,7 +366,8 @@ fn fell_below(open: &OpenAccount, settlements: &[Settlement]) -> Option<credit_a
         .map(|settlement| settlement.hold.charge)
         .sum();
     let threshold = open.account.alert_threshold;
-    let crossed = open.book.current < threshold && open.account.current_balance + charged >= threshold;
+    let before = open.account.current_balance + charged;
+    let crossed = open.book.current < threshold && before >= threshold;
     crossed.then(|| {
         credit_account::Model { current_balance: open.book.current, ..open.account.clone() }
     })

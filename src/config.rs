@@ -143,7 +143,8 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             }
         };
         let is_production = environment == Environment::Production;
-        let port = self.number("PORT", 3200)?;
+        // What is wrong here must not hide what is missing further down.
+        let port = self.number("PORT", 3200).unwrap_or(3200);
         let url = self.or_default("DATABASE_URL", is_production, "sqlite:data/musubi.db");
         let public_url =
             self.or_default("PUBLIC_URL", is_production, &format!("http://localhost:{port}"));

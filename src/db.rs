@@ -1,8 +1,8 @@
 //! The database: a writer and readers, and transactions that publish on commit.
 //!
-//! On SQLite one connection writes (`BEGIN IMMEDIATE`, WAL, every commit synced), behind a fair
-//! queue, and several read. On PostgreSQL both are pools. What a transaction announces goes out
-//! after its commit; a dropped transaction rolls back and announces nothing.
+//! On SQLite one connection writes (`BEGIN IMMEDIATE`, WAL, every commit synced) and several read; on
+//! PostgreSQL both are one pool. Transactions stand in a fair queue before it. What a transaction
+//! announces goes out after its commit; a dropped one rolls back and announces nothing.
 
 use std::any::Any;
 use std::ops::Deref;
@@ -23,9 +23,9 @@ use crate::clock::Clock;
 use crate::config::DbSettings;
 use crate::error::{Error, Result};
 
-/// Those who wait for the SQLite writer at most; more are refused.
+/// Those who wait for their turn to write at most; more are refused.
 const WRITERS_WAITING_MAX: usize = 10_000;
-/// How long a request waits for the SQLite writer.
+/// How long a request waits for its turn to write.
 const WRITER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What takes announcements when a transaction is committed. `events` implements it.
@@ -40,8 +40,9 @@ pub struct Db {
     writer: DatabaseConnection,
     reader: DatabaseConnection,
     replica: DatabaseConnection,
-    /// On SQLite: the turn to write, first come, first served.
-    turn: Option<Arc<Semaphore>>,
+    /// The turn to write, first come, first served: one at a time on SQLite; on PostgreSQL three
+    /// quarters of the pool, so that reads always find a connection.
+    turn: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
     statements: Arc<AtomicU64>,
     bus: Arc<dyn Bus>,
@@ -63,25 +64,20 @@ impl Db {
             Some(url) => open(settings, url, settings.connections_max, &statements).await?,
             None => reader.clone(),
         };
-        let turn = is_sqlite.then(|| Arc::new(Semaphore::new(1)));
+        let turns = if is_sqlite { 1 } else { (settings.connections_max * 3 / 4).max(1) };
+        let turn = Arc::new(Semaphore::new(turns as usize));
         Ok(Self { writer, reader, replica, turn, waiting: Arc::default(), statements, bus })
     }
 
-    /// Begins a transaction. Waits its turn at the SQLite writer, at most 30 s.
+    /// Begins a transaction. Waits its turn, at most 30 s, behind at most 10 000 others.
     pub async fn begin(&self) -> Result<Txn> {
-        let turn = match &self.turn {
-            Some(turn) => Some(self.wait_for_turn(turn, WRITERS_WAITING_MAX).await?),
-            None => None,
-        };
+        let turn = self.wait_for_turn(WRITERS_WAITING_MAX).await?;
         self.start(turn).await
     }
 
     /// Begins a transaction that is never refused for the length of the queue: a settle.
     pub async fn begin_always(&self) -> Result<Txn> {
-        let turn = match &self.turn {
-            Some(turn) => Some(self.wait_for_turn(turn, usize::MAX).await?),
-            None => None,
-        };
+        let turn = self.wait_for_turn(usize::MAX).await?;
         self.start(turn).await
     }
 
@@ -135,7 +131,7 @@ impl Db {
         }
     }
 
-    async fn start(&self, turn: Option<OwnedSemaphorePermit>) -> Result<Txn> {
+    async fn start(&self, turn: OwnedSemaphorePermit) -> Result<Txn> {
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
@@ -145,16 +141,13 @@ impl Db {
         Ok(Txn { inner, announcements: Vec::new(), bus, _turn: turn })
     }
 
-    async fn wait_for_turn(
-        &self,
-        turn: &Arc<Semaphore>,
-        waiting_max: usize,
-    ) -> Result<OwnedSemaphorePermit> {
+    async fn wait_for_turn(&self, waiting_max: usize) -> Result<OwnedSemaphorePermit> {
         let place = Place::take(&self.waiting);
         if place.ahead >= waiting_max {
             return Err(Error::Unavailable("database writer"));
         }
-        match tokio::time::timeout(WRITER_PATIENCE, Arc::clone(turn).acquire_owned()).await {
+        let turn = Arc::clone(&self.turn).acquire_owned();
+        match tokio::time::timeout(WRITER_PATIENCE, turn).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => Err(Error::Unavailable("database writer")),
         }
@@ -190,7 +183,7 @@ pub struct Txn {
     inner: DatabaseTransaction,
     announcements: Vec<Box<dyn Any + Send + Sync>>,
     bus: Arc<dyn Bus>,
-    _turn: Option<OwnedSemaphorePermit>,
+    _turn: OwnedSemaphorePermit,
 }
 
 impl Txn {

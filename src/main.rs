@@ -98,10 +98,16 @@ async fn dispatch(command: Command, config: Config) -> Outcome {
             Migrator::up(app.db.writer(), None).await?;
             say("The database is up to date.")
         }
-        Command::Demo => match Box::pin(demo::fill(&app)).await? {
-            true => say("The demo data is in place."),
-            false => say("The database has tenants already; nothing was done."),
-        },
+        Command::Demo => {
+            // As `serve` does: a newcomer's database is not even there yet.
+            if !app.config.is_production() {
+                Migrator::up(app.db.writer(), None).await?;
+            }
+            match Box::pin(demo::fill(&app)).await? {
+                true => say("The demo data is in place."),
+                false => say("The database has tenants already; nothing was done."),
+            }
+        }
         Command::Token { email, tenant, hours } => token(&app, &email, tenant, hours).await,
         Command::Job { name } => say(&jobs::run_now(&app, jobs::JOBS, &name).await?),
         Command::Verify => {
@@ -155,7 +161,7 @@ async fn serve(app: App) -> Outcome {
     if is_development {
         say(&format!(
             "\n  GraphiQL  http://localhost:{port}/graphiql  (signed in as admin@tsubaki.test)\n  \
-             Sign in as somebody else: musubi token --email user@tsubaki.test\n  \
+             Somebody else's token: cargo run -- token --email user@tsubaki.test\n  \
              People: admin@ manager@ support@ user@ at tsubaki.test and studio.test, {root}\n",
             port = address.port(),
             root = demo::ROOT,

@@ -108,6 +108,20 @@ const RULES: &[Rule] = &[
               WHERE remaining < 0 OR remaining > granted OR cost_left < 0",
     },
     Rule {
+        // Credits that are given back go to their grant, or to a REFUND grant when it has ended.
+        name: "a grant holds what came less what went",
+        sql: "SELECT s.id, CAST(s.kept - s.drawn AS bigint) AS expected, s.remaining AS actual FROM
+              (SELECT g.id, g.remaining,
+               g.granted - (SELECT COALESCE(SUM(w.taken - w.put_back), 0)
+                            FROM ai_credit_withdrawals w WHERE w.grant_id = g.id) AS kept,
+               (SELECT COALESCE(SUM(d.credits), 0) FROM ai_credit_draws d
+                WHERE d.grant_id = g.id) AS drawn,
+               (SELECT COALESCE(SUM(d.returned), 0) FROM ai_credit_draws d
+                WHERE d.grant_id = g.id) AS returned
+               FROM ai_credit_grants g) s
+              WHERE s.remaining NOT BETWEEN s.kept - s.drawn AND s.kept - s.drawn + s.returned",
+    },
+    Rule {
         name: "a settled hold has one USAGE line, any other has none",
         sql: "SELECT h.id, CAST(CASE WHEN h.state = 'SETTLED' THEN 1 ELSE 0 END AS bigint)
               AS expected, CAST(COUNT(t.id) AS bigint) AS actual

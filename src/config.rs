@@ -146,6 +146,9 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         // What is wrong here must not hide what is missing further down.
         let port = self.number("PORT", 3200).unwrap_or(3200);
         let url = self.or_default("DATABASE_URL", is_production, "sqlite:data/musubi.db");
+        let read_url = self.text("DATABASE_READ_URL");
+        self.check_database("DATABASE_URL", &url);
+        self.check_database("DATABASE_READ_URL", read_url.as_ref().unwrap_or(&url));
         let public_url =
             self.or_default("PUBLIC_URL", is_production, &format!("http://localhost:{port}"));
         let keys = self.keys(is_production, &url);
@@ -162,7 +165,7 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             public_url: public_url.trim_end_matches('/').to_owned(),
             database: DbSettings {
                 url,
-                read_url: self.text("DATABASE_READ_URL"),
+                read_url,
                 connections_max: self.number("DATABASE_CONNECTIONS", 20)?,
                 acquire_timeout: Duration::from_secs(3),
                 idle_timeout: Duration::from_secs(600),
@@ -206,6 +209,14 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
                 }
                 default.to_owned()
             }
+        }
+    }
+
+    /// The driver's own complaint would repeat the address with its password.
+    fn check_database(&mut self, name: &str, url: &str) {
+        let is_known = |scheme: &&str| url.starts_with(*scheme);
+        if !["sqlite:", "postgres://", "postgresql://"].iter().any(is_known) {
+            self.problem(name, "is not sqlite:PATH or postgres://…");
         }
     }
 
@@ -255,6 +266,13 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
                 Ok(made) => {
                     for (name, text) in made {
                         given.entry(name).or_insert(text);
+                    }
+                    // Made anew, they would not open what the old ones sealed.
+                    for name in ["JWT_KEYS", "ENCRYPTION_KEYS", "INDEX_KEY"] {
+                        if !given.contains_key(name) {
+                            let path = keys_path(database_url);
+                            self.problem(name, &format!("is missing in {}", path.display()));
+                        }
                     }
                 }
                 Err(error) => {
@@ -339,17 +357,23 @@ fn keys_path(database_url: &str) -> PathBuf {
     folder.join("keys.env")
 }
 
-/// Makes a file that only we may read; leaves one that exists.
+/// Makes a file that only we may read, whole or not at all; leaves one that exists.
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    match file {
-        Ok(mut file) => file.write_all(text.as_bytes()),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
+    let draft = path.with_extension(format!("{}.draft", std::process::id()));
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    // A link, unlike a renaming, never replaces what another process has just made.
+    let linked = std::fs::hard_link(&draft, path);
+    std::fs::remove_file(&draft)?;
+    match linked {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
 }

@@ -1,8 +1,8 @@
 //! The database: a writer and readers, and transactions that publish on commit.
 //!
-//! On SQLite one connection writes (`BEGIN IMMEDIATE`, WAL, every commit synced) and several read; on
-//! PostgreSQL both are one pool. Transactions stand in a fair queue before it. What a transaction
-//! announces goes out after its commit; a dropped one rolls back and announces nothing.
+//! On SQLite one connection writes (`BEGIN IMMEDIATE`, WAL, every commit synced) and several read;
+//! on PostgreSQL both are one pool. Transactions stand in a fair queue before it. What a
+//! transaction announces goes out after its commit; a dropped one rolls back and announces nothing.
 
 use std::any::Any;
 use std::ops::Deref;
@@ -296,7 +296,14 @@ async fn open(
             ])
         });
     }
-    let mut connection = Database::connect(options).await?;
+    let mut connection = Database::connect(options).await.map_err(|error| {
+        // It may quote the address, and the password in it, which must not reach a log.
+        if error.to_string().contains(url) {
+            Error::broken("the database's address cannot be read")
+        } else {
+            error.into()
+        }
+    })?;
     let statements = Arc::clone(statements);
     connection.set_metric_callback(move |_| {
         statements.fetch_add(1, Ordering::Relaxed);

@@ -28,6 +28,7 @@ use crate::external::models::{FailureKind, Usage};
 use crate::idempotency::Key;
 use crate::identity::{self, NewTenant, NewUser};
 use crate::ids::{ExecutionId, PackageId, TenantId, UserId, new_uuid};
+use crate::jobs;
 
 /// The platform admin's address.
 pub const ROOT: &str = "root@musubi.test";
@@ -110,6 +111,7 @@ pub async fn fill(app: &App) -> Result<bool> {
             stage.play_day(&past, day + DETAILED_DAYS >= DAYS, &mut rng).await?;
         }
     }
+    jobs::roll_up_from(app, first).await?;
     Ok(true)
 }
 

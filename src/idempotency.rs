@@ -73,11 +73,12 @@ impl Key {
         (key, body): (&str, &serde_json::Value),
         object: Uuid,
     ) -> Result<Self> {
-        if !(8..=255).contains(&key.chars().count()) {
+        // PostgreSQL refuses a text with NUL.
+        if !(8..=255).contains(&key.chars().count()) || key.contains('\0') {
             return Err(Error::invalid(
                 "input.idempotencyKey",
                 "8〜255文字で指定してください。",
-                "must have 8 to 255 characters",
+                "must have 8 to 255 characters, none of them NUL",
             ));
         }
         let digest = crypto.digest(operation, body.to_string().as_bytes());

@@ -147,7 +147,9 @@ async fn serve(app: App) -> Outcome {
     }
     // The vocabulary is read before the first customer has to wait for it.
     count_tokens("");
-    let listener = TcpListener::bind(("0.0.0.0", app.config.port)).await?;
+    let listener = TcpListener::bind(("0.0.0.0", app.config.port))
+        .await
+        .map_err(|error| format!("port {} cannot be listened on: {error}", app.config.port))?;
     let address = listener.local_addr()?;
     let engine = Engine::new(guard::Limits::default())?;
     jobs::start(&app);

@@ -130,7 +130,10 @@ impl Wish {
 }
 
 fn tags(tags: &[String], violations: &mut Vec<Violation>) -> Vec<String> {
-    let is_label = |tag: &String| !tag.trim().is_empty() && tag.chars().count() <= 50;
+    // PostgreSQL refuses a text with NUL.
+    let is_label = |tag: &String| {
+        !tag.trim().is_empty() && tag.chars().count() <= 50 && !tag.contains('\0')
+    };
     if tags.len() > 10 || !tags.iter().all(is_label) {
         violations.push(Violation::new(
             "input.metadata.tags",
@@ -173,12 +176,15 @@ fn options(given: Option<&Value>, violations: &mut Vec<Violation>) -> Map<String
             options.insert(known_as.to_owned(), value.clone());
             continue;
         }
-        let field = format!("input.parameters.customOptions.{name}");
-        violations.push(if known_as.is_empty() {
-            Violation::new(&field, "使用できないオプションです。", "is not an option of this function")
+        let (ja, en) = if known_as.is_empty() {
+            ("使用できないオプションです。", "is not an option of this function")
         } else {
-            Violation::new(&field, "値が範囲外です。", "is out of range")
-        });
+            ("値が範囲外です。", "is out of range")
+        };
+        let mut violation = Violation::new("input.parameters.customOptions", ja, en);
+        // Pushed, not joined: the client's own name may hold a dot.
+        violation.field.push(name.clone());
+        violations.push(violation);
     }
     options
 }

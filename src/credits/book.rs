@@ -159,6 +159,12 @@ impl Book {
         self.open_withdrawals().any(|withdrawal| withdrawal.grant_id == grant)
     }
 
+    /// Credits of the grant that open withdrawals still ask for.
+    pub fn still_asked(&self, grant: GrantId) -> i64 {
+        let open = self.open_withdrawals().filter(|withdrawal| withdrawal.grant_id == grant);
+        open.map(|withdrawal| withdrawal.asked - withdrawal.taken).sum()
+    }
+
     /// The withdrawal, if it is in the book.
     pub fn withdrawal(&self, id: WithdrawalId) -> Option<&credit_withdrawal::Model> {
         self.withdrawals.iter().map(|kept| &kept.row).find(|row| row.id == id)

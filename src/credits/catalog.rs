@@ -94,6 +94,9 @@ pub async fn update_plan(app: &App, actor: &Actor, change: PlanChange) -> Result
     check_plan(&change)?;
     let now = app.clock.db_now();
     let txn = app.db.begin().await?;
+    // The no-op update is the lock: of two changes at once the second sees the first's version.
+    let sql = "UPDATE ai_plans SET version = version WHERE plan_type = $1";
+    db::execute(&*txn, sql, vec![change.plan_type.as_str().into()]).await?;
     let current = plan_in_force(&*txn, change.plan_type).await?;
     refuse_stale(change.expected_version, i64::from(current.version))?;
     let next = plan::Model {
@@ -417,6 +420,10 @@ pub async fn set_tenant_plan(
     let now = app.clock.db_now();
     let mut txn = app.db.begin().await?;
     let mut open = ledger::open(&txn, account.id).await?.ok_or(CreditError::AccountClosed)?;
+    // A month that began since would be topped up now and granted again by its reset.
+    if open.account.next_due_at <= now {
+        return Err(Error::Unavailable("credit account"));
+    }
     open.account.entitled_until = wish.entitled_until;
     let is_upgrade = wish.plan_type > open.account.plan_type;
     if is_upgrade {

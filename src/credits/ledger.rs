@@ -23,6 +23,8 @@ pub(crate) struct OpenAccount {
     pub(crate) account: credit_account::Model,
     /// Its credits.
     pub(crate) book: Book,
+    /// The row as it stands in the database.
+    stored: credit_account::Model,
 }
 
 /// Locks an account (its version moves on by one) and opens its book.
@@ -61,7 +63,8 @@ pub(crate) async fn open_books(
         let numbers = (account.current_balance, account.held, account.version);
         let grants = grants.remove(&account.id).unwrap_or_default();
         let withdrawals = withdrawals.remove(&account.id).unwrap_or_default();
-        OpenAccount { account, book: Book::open(numbers, grants, withdrawals) }
+        let stored = account.clone();
+        OpenAccount { account, book: Book::open(numbers, grants, withdrawals), stored }
     });
     Ok(books.collect())
 }
@@ -83,13 +86,12 @@ pub(crate) async fn save(
 ) -> Result<Vec<credit_account::Model>> {
     let mut saved = Vec::with_capacity(opened.len());
     let mut changes = Changes::default();
-    for OpenAccount { mut account, book } in opened {
-        let before = account.clone();
+    for OpenAccount { mut account, book, stored } in opened {
         account.current_balance = book.current;
         account.held = book.held;
         account.version = book.version;
         account.next_due_at = next_due(&account, &book, now);
-        if account != before {
+        if account != stored {
             account.updated_at = now;
             save_account(txn, &account).await?;
         }

@@ -101,7 +101,9 @@ async fn find(ctx: &Context<'_>, id: &str) -> Result<Node> {
         PackageId::PREFIX => load(ctx, PackageId(uuid)).await?.map(|row| CreditPackage(row).into()),
         ResetId::PREFIX => load(ctx, ResetId(uuid)).await?.map(|row| MonthlyReset(row).into()),
         PlanId::PREFIX => load(ctx, PlanId(uuid)).await?.map(|row| Plan(row).into()),
-        ExecutionId::PREFIX => load(ctx, ExecutionId(uuid)).await?.map(|row| AiExecution(row).into()),
+        ExecutionId::PREFIX => {
+            load(ctx, ExecutionId(uuid)).await?.map(|row| AiExecution(row).into())
+        }
         PriceId::PREFIX => load(ctx, PriceId(uuid)).await?.map(|row| AiPrice(row).into()),
         UserId::PREFIX => load(ctx, UserId(uuid)).await?.map(|row| User(row).into()),
         TenantId::PREFIX => load(ctx, TenantId(uuid)).await?.map(|row| Tenant(row).into()),

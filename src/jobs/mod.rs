@@ -22,6 +22,7 @@ mod runner;
 mod usage;
 
 pub use runner::{run_due, run_forever, run_now};
+pub(crate) use usage::roll_up_from;
 
 /// How often the database's clock is compared with ours.
 const CLOCK_EVERY: Duration = Duration::from_secs(30);

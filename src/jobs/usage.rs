@@ -1,6 +1,6 @@
 //! `usage_hourly`, derived from executions: for spikes, peak hours and baselines.
 
-use chrono::{DurationRound, TimeDelta};
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use sea_orm::DbBackend;
 
 use crate::app::App;
@@ -12,9 +12,15 @@ const HOURS_BACK: i64 = 26;
 
 /// Counts the last hours again, by account, person and function. Counting twice changes nothing.
 pub(crate) async fn roll_up(app: App) -> Result<String> {
+    let from = app.clock.db_now() - TimeDelta::hours(HOURS_BACK);
+    let hours = roll_up_from(&app, from).await?;
+    Ok(format!("{hours} hours counted"))
+}
+
+/// Counts all hours from an instant on; returns how many rows there are.
+pub(crate) async fn roll_up_from(app: &App, from: DateTime<Utc>) -> Result<u64> {
     let now = app.clock.db_now();
-    let from = (now - TimeDelta::hours(HOURS_BACK)).duration_trunc(TimeDelta::hours(1));
-    let from = from.map_err(Error::broken)?;
+    let from = from.duration_trunc(TimeDelta::hours(1)).map_err(Error::broken)?;
     let hour = match app.db.primary().get_database_backend() {
         DbBackend::Postgres => "date_trunc('hour', finished_at, 'UTC')",
         _ => "strftime('%Y-%m-%dT%H:00:00+00:00', finished_at)",
@@ -32,5 +38,5 @@ pub(crate) async fn roll_up(app: App) -> Result<String> {
     let txn = app.db.begin().await?;
     let rows = db::execute(&*txn, sql, vec![from.into(), now.into()]).await?;
     txn.commit().await?;
-    Ok(format!("{rows} hours counted"))
+    Ok(rows)
 }

@@ -12,12 +12,18 @@
 
 mod support;
 
+mod ai;
+mod credits;
 mod entities;
 mod events;
 mod guard;
 mod http;
 mod jobs;
+mod live;
 mod models;
 mod pages;
+mod process;
 mod queue;
+mod schema;
+mod tidy;
 mod ws;

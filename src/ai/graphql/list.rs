@@ -91,8 +91,8 @@ impl Where for AiExecutionWhere {
         terms.add("creditsUsed", Column::CreditsUsed, self.credits_used);
         terms.add("createdAt", Column::CreatedAt, self.created_at);
         let labels = self.tags.unwrap_or_default();
-        terms.also("has", labels.has.map(|tag| history::tagged(vec![tag])));
-        terms.also("hasAny", labels.has_any.map(history::tagged));
+        terms.labels(("tags", "has"), labels.has.map(|tag| vec![tag]), history::tagged);
+        terms.labels(("tags", "hasAny"), labels.has_any, history::tagged);
         Nested { and: self.and, or: self.or, not: self.not }
     }
 }

@@ -36,6 +36,10 @@ pub async fn rows_of(
     actor: &Actor,
     ids: &[ExecutionId],
 ) -> Result<Vec<execution::Model>> {
+    // A platform admin without a tenant sees none, beside what they did see.
+    if actor.tenant_id.is_none() {
+        return Ok(Vec::new());
+    }
     Ok(visible(actor)?
         .filter(execution::Column::Id.is_in(ids.iter().copied()))
         .all(app.db.primary())
@@ -47,7 +51,7 @@ pub fn tagged(tags: Vec<String>) -> Condition {
     let labelled = execution_tag::Entity::find()
         .select_only()
         .column(execution_tag::Column::ExecutionId)
-        .filter(execution_tag::Column::Tag.is_in(tags.into_iter().take(10)));
+        .filter(execution_tag::Column::Tag.is_in(tags));
     Condition::all().add(execution::Column::Id.in_subquery(labelled.into_query()))
 }
 

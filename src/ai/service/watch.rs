@@ -118,7 +118,7 @@ impl Follow {
         }
         let step = match self.next().await? {
             Ok(step) => {
-                let permission = Permission::AiExecute;
+                let permission = self.permission();
                 let allowed = identity::recheck(&self.app, &self.actor, permission).await;
                 allowed.map(|()| step)
             }
@@ -129,6 +129,15 @@ impl Follow {
             Err(_) => self.is_over = true,
         }
         Some((step, self))
+    }
+
+    /// What it takes to see this execution: those of others are for whoever sees all.
+    fn permission(&self) -> Permission {
+        if self.row.user_id == self.actor.user_id {
+            Permission::AiExecute
+        } else {
+            Permission::AiReadAll
+        }
     }
 
     async fn next(&mut self) -> Option<Result<Step>> {

@@ -1,6 +1,7 @@
 //! Credits in the API: the account and its live balance here, the rest in the files beside.
 
 pub mod account;
+pub mod admin;
 pub mod analytics;
 pub mod catalog;
 pub mod ledger;
@@ -16,8 +17,9 @@ use crate::graphql::caller::{Answer, answer, caller};
 use crate::graphql::scalars::Date;
 
 pub use account::{CreditAccount, CreditBalance};
+pub use admin::CreditAdminMutation;
 pub use analytics::CreditAnalytics;
-pub use catalog::{CreditAdminMutation, CreditCatalogQuery, CreditPackage, Plan};
+pub use catalog::{CreditCatalogQuery, CreditPackage, Plan};
 pub use ledger::{CreditGrant, CreditTransaction, MonthlyReset};
 
 /// The plan of a tenant.

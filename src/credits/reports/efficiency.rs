@@ -1,7 +1,8 @@
 //! How well a month's credits were used, as one number.
 //!
 //! `score = 100 × (0.5 · successful runs ÷ runs + 0.3 · credits on successful runs ÷ credits used +
-//! 0.2 · min(1, credits used ÷ free credits))`; a term whose divisor is 0 counts 0; no runs, no score.
+//! 0.2 · min(1, credits used ÷ free credits))`; a term whose divisor is 0 counts 0; no runs, no
+//! score.
 //!
 //! Example: 90 of 100 runs succeeded, 180 of 190 credits went to them, of 200 free ones:
 //! `100 × (0.5 · 0.9 + 0.3 · 0.9474 + 0.2 · 0.95) = 92.42`.

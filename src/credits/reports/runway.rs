@@ -42,9 +42,18 @@ pub struct Runway {
     /// When this was computed.
     pub computed_at: DateTime<Utc>,
     forecast: Forecast,
-    coming: Vec<(NaiveDate, i64)>,
+    coming: Coming,
     available: i64,
     today: NaiveDate,
+}
+
+/// What comes and goes by itself, by day.
+#[derive(Clone, Debug, Default)]
+struct Coming {
+    /// Free credits of resets, a year ahead.
+    resets: Vec<(NaiveDate, i64)>,
+    /// Credits that expire unless they are used before, earliest first.
+    expiries: Vec<(NaiveDate, i64)>,
 }
 
 /// The balance that is expected at the end of a day.
@@ -84,21 +93,21 @@ fn daily(rows: &[usage_daily::Model], range: (NaiveDate, NaiveDate)) -> Vec<(Nai
     series
 }
 
-/// Free credits of coming resets (a year ahead) and expiries, by day.
+/// Free credits of coming resets and expiries.
 async fn coming(
     app: &App,
     account: &credit_account::Model,
     today: NaiveDate,
-) -> Result<Vec<(NaiveDate, i64)>> {
+) -> Result<Coming> {
     let zone = period::zone(&account.time_zone);
     let plan = account.next_plan_type.unwrap_or(account.plan_type);
     let free = plan_in_force(app.db.primary(), plan).await?.monthly_free_credits;
-    let mut events = Vec::new();
+    let mut coming = Coming::default();
     let mut next = period::next_period(period::first_of_month(today));
     for _ in 0..12 {
         let start = period::start_of_day(next, zone);
         if account.entitled_until.is_none_or(|until| start <= until) {
-            events.push((next, free));
+            coming.resets.push((next, free));
         }
         next = period::next_period(next);
     }
@@ -107,18 +116,18 @@ async fn coming(
         .filter(credit_grant::Column::ExpiresAt.is_not_null())
         .all(app.db.primary())
         .await?;
-    events.extend(expiring.iter().filter_map(|grant| {
-        Some((period::local_day(grant.expires_at?, zone), -grant.remaining))
+    coming.expiries.extend(expiring.iter().filter_map(|grant| {
+        Some((period::local_day(grant.expires_at?, zone), grant.remaining))
     }));
-    events.sort_unstable();
-    Ok(events)
+    coming.expiries.sort_unstable();
+    Ok(coming)
 }
 
 impl Runway {
     fn compute(
         forecast: Forecast,
         (available, today): (i64, NaiveDate),
-        coming: Vec<(NaiveDate, i64)>,
+        coming: Coming,
         computed_at: DateTime<Utc>,
     ) -> Self {
         let days_left = forecast.days_of(available, today);
@@ -144,28 +153,55 @@ impl Runway {
         if !(1..=usage::DAYS_MAX).contains(&days) {
             return Err(Error::invalid("days", "1〜366で指定してください。", "must be 1 to 366"));
         }
-        let start = self.available * MILLI;
-        let (mut low, mut expected, mut high) = (start, start, start);
+        let start = Path::begin(self.available, &self.coming.expiries);
+        let (mut low, mut expected, mut high) = (start.clone(), start.clone(), start);
         let mut day = self.today;
         let mut projected = Vec::new();
         for _ in 0..days {
             day = period::next_day(day);
-            let change: i64 =
-                self.coming.iter().filter(|(on, _)| *on == day).map(|(_, credits)| credits).sum();
+            let resets = self.coming.resets.iter().filter(|(on, _)| *on == day);
+            let gained = resets.map(|(_, credits)| credits).sum();
             let used = self.forecast.on(day);
-            let step = |balance: i64, used: i64| (balance + change * MILLI - used).max(0);
-            low = step(low, scaled(used, self.forecast.busy_per_mille));
-            expected = step(expected, used);
-            high = step(high, scaled(used, self.forecast.quiet_per_mille));
-            let whole = |milli: i64| milli / MILLI;
             projected.push(RunwayDay {
                 day,
-                low: whole(low),
-                expected: whole(expected),
-                high: whole(high),
+                low: low.live(day, gained, scaled(used, self.forecast.busy_per_mille)),
+                expected: expected.live(day, gained, used),
+                high: high.live(day, gained, scaled(used, self.forecast.quiet_per_mille)),
             });
         }
         Ok(projected)
+    }
+}
+
+/// A balance on its way through the coming days, in thousandths of a credit. Like charges, use
+/// takes what expires first, so that only what is left then is lost.
+#[derive(Clone, Debug)]
+struct Path {
+    balance: i64,
+    expiries: Vec<(NaiveDate, i64)>,
+}
+
+impl Path {
+    fn begin(available: i64, expiries: &[(NaiveDate, i64)]) -> Self {
+        let expiries = expiries.iter().map(|(on, credits)| (*on, credits * MILLI)).collect();
+        Self { balance: available * MILLI, expiries }
+    }
+
+    /// Lives through a day; answers the whole credits at its end.
+    fn live(&mut self, day: NaiveDate, gained: i64, used: i64) -> i64 {
+        self.balance += gained * MILLI;
+        for (_, left) in self.expiries.iter_mut().filter(|(on, _)| *on <= day) {
+            self.balance = (self.balance - *left).max(0);
+            *left = 0;
+        }
+        let mut wanted = used.min(self.balance);
+        self.balance -= wanted;
+        for (_, left) in &mut self.expiries {
+            let part = wanted.min(*left);
+            *left -= part;
+            wanted -= part;
+        }
+        self.balance / MILLI
     }
 }
 

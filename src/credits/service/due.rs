@@ -150,6 +150,8 @@ impl Calendar {
             open.account.plan_type = next;
         }
         let plan = plans.get(open.account.plan_type)?;
+        // The score is of the month that ends, so it counts the free credits of that month's plan.
+        let free_before = open.account.monthly_free_credits;
         open.account.monthly_free_credits = plan.monthly_free_credits;
         let start = period::start_of_day(period, period::zone(&open.account.time_zone));
         let is_entitled = open.account.entitled_until.is_none_or(|until| start <= until);
@@ -173,7 +175,7 @@ impl Calendar {
             carried_over_credits: carried_over,
             total_usage_previous_month: month.credits,
             most_used_function: month.most_used,
-            efficiency_score: efficiency::score(&month, plan.monthly_free_credits)
+            efficiency_score: efficiency::score(&month, free_before)
                 .map(|score| score.hundredths),
             created_at: now,
         })
@@ -191,11 +193,14 @@ fn expire(open: &mut OpenAccount, grant: GrantId, now: DateTime<Utc>) {
 /// Takes away the unused free credits that the plan does not carry over, oldest first. Returns how
 /// many free credits are carried over.
 fn carry_over(open: &mut OpenAccount, rule: (CarryOver, i64), now: DateTime<Utc>) -> i64 {
+    // What an earlier reset takes already, as runs end, is not unused a second time.
     let mut unused: Vec<_> = open
         .book
         .grants()
-        .filter(|grant| grant.kind == GrantKind::Free && !open.book.is_being_withdrawn(grant.id))
-        .map(|grant| (grant.created_at, grant.id, grant.remaining))
+        .filter(|grant| grant.kind == GrantKind::Free)
+        .map(|grant| {
+            (grant.created_at, grant.id, grant.remaining - open.book.still_asked(grant.id))
+        })
         .filter(|(_, _, remaining)| *remaining > 0)
         .collect();
     unused.sort_unstable();

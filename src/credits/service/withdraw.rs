@@ -66,6 +66,8 @@ pub async fn put_back(
         .ok_or(Error::NotFound("grant"))?;
     open.book.admit_rows(grant, row);
     open.book.put_back(id, now);
+    // What came back may be what another withdrawal waits for.
+    open.book.take_open(now);
     finish(txn, open, id, now).await
 }
 

@@ -12,6 +12,8 @@ use crate::ids::TypedId;
 const LEVELS_MAX: usize = 4;
 /// Entries of a list at most.
 const LIST_MAX: usize = 250;
+/// Labels in one operator at most.
+const LABELS_MAX: usize = 10;
 /// Operators of a whole filter at most; SQLite bounds the depth of an expression at 1 000.
 const OPERATORS_MAX: usize = 250;
 /// Values of a whole filter at most; the databases bound the parameters of a statement.
@@ -79,10 +81,26 @@ impl Terms {
         self.at(name, |terms| terms.sameness(&operand(&column), sameness, Self::read_id::<T>));
     }
 
-    /// The field `name` demands what no operator says: a condition made by the entity.
-    pub fn also(&mut self, name: &str, condition: Option<Condition>) {
-        let Some(condition) = condition else { return };
-        self.at(name, |terms| terms.demand(condition.into()));
+    /// The operator `name` of `field` takes labels, of which the entity makes a condition.
+    pub fn labels(
+        &mut self,
+        (field, name): (&str, &str),
+        labels: Option<Vec<String>>,
+        condition: impl FnOnce(Vec<String>) -> Condition,
+    ) {
+        let Some(labels) = labels else { return };
+        self.values += labels.len();
+        let inside = |terms: &mut Self| {
+            // PostgreSQL refuses a text with NUL.
+            if labels.len() > LABELS_MAX || labels.iter().any(|label| label.contains('\0')) {
+                let ja = format!("ラベルは{LABELS_MAX}個まで指定できます。");
+                let en = format!("Name at most {LABELS_MAX} labels, none of them with NUL.");
+                terms.refuse(Code::InvalidInput, ja, en);
+            } else {
+                terms.demand(condition(labels).into());
+            }
+        };
+        self.at(field, |terms| terms.at(name, inside));
     }
 
     fn new(backend: DbBackend) -> Self {

@@ -3,6 +3,7 @@
 pub(crate) mod database;
 pub(crate) mod model_server;
 pub(crate) mod people;
+pub(crate) mod process;
 pub(crate) mod redis_server;
 pub(crate) mod server;
 

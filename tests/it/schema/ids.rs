@@ -1,0 +1,383 @@
+//! Every place that takes an id: another tenant's object looks missing, another kind is no id.
+
+use std::collections::BTreeSet;
+
+use async_graphql::parser::types::{InputValueDefinition, TypeKind};
+use musubi::db;
+use musubi::ids::{
+    AccountId, ExecutionId, GrantId, HoldId, PackageId, PlanId, PriceId, ResetId, TenantId,
+    TransactionId, UserId, new_uuid,
+};
+use sea_orm::FromQueryResult;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::map::{self, Map, code, reply, target};
+use crate::support::TestApp;
+use crate::support::people::Hotel;
+
+/// What an id may be of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Account,
+    Grant,
+    Transaction,
+    Reset,
+    Execution,
+    User,
+    Tenant,
+    /// Of everybody: packages, plans and prices belong to no tenant.
+    Package,
+    Plan,
+    Price,
+}
+
+/// What is answered for an object that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Missing {
+    /// NOT_FOUND.
+    Refused,
+    /// Nothing: no entry of a list.
+    Empty,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Admin,
+    Platform,
+}
+
+use Kind::{Account, Execution, Grant, Package, Plan, Price, Reset, Tenant, Transaction, User};
+use Missing::{Empty, Refused};
+use Who::{Admin, Platform};
+
+/// A place that takes an id, and a document that puts `$id` there.
+type Place = (&'static str, &'static [Kind], Missing, Who, &'static str);
+
+const PLACES: &[Place] = &[
+    (
+        "Query.node(id)",
+        &[Account, Grant, Transaction, Reset, Execution, User, Tenant, Package, Plan, Price],
+        Refused,
+        Admin,
+        "query ($id: ID!) { it: node(id: $id) { id } }",
+    ),
+    (
+        "Query.nodes(ids)",
+        &[Account, Grant, Transaction, Reset, Execution, User, Tenant, Package, Plan, Price],
+        Empty,
+        Admin,
+        "query ($id: ID!) { it: nodes(ids: [$id]) { id } }",
+    ),
+    (
+        "Query.aiExecution(id)",
+        &[Execution],
+        Refused,
+        Admin,
+        "query ($id: ID!) { it: aiExecution(id: $id) { id } }",
+    ),
+    (
+        "Query.aiExecutions(where.id)",
+        &[Execution],
+        Empty,
+        Admin,
+        "query ($id: ID!) { it: aiExecutions(where: { id: { eq: $id } }) { totalCount } }",
+    ),
+    (
+        "Query.aiExecutions(where.userId)",
+        &[User],
+        Empty,
+        Admin,
+        "query ($id: ID!) { it: aiExecutions(where: { userId: { in: [$id] } }) { totalCount } }",
+    ),
+    (
+        "CreditAccount.transactions(where.id)",
+        &[Transaction],
+        Empty,
+        Admin,
+        "query ($id: ID!) { creditAccount {
+            it: transactions(where: { id: { eq: $id } }) { totalCount } } }",
+    ),
+    (
+        "CreditAccount.transactions(where.userId)",
+        &[User],
+        Empty,
+        Admin,
+        "query ($id: ID!) { creditAccount {
+            it: transactions(where: { userId: { eq: $id } }) { totalCount } } }",
+    ),
+    (
+        "CreditAccount.transactions(where.executionId)",
+        &[Execution],
+        Empty,
+        Admin,
+        "query ($id: ID!) { creditAccount {
+            it: transactions(where: { executionId: { eq: $id } }) { totalCount } } }",
+    ),
+    (
+        "Mutation.aiExecute(input.metadata.userId)",
+        &[User],
+        Refused,
+        Admin,
+        "mutation ($id: ID!) { it: aiExecute(input: { functionType: CHATBOT,
+            parameters: { input: \"こんにちは\" }, metadata: { userId: $id },
+            idempotencyKey: \"for-somebody-else\" }) { execution { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.aiExecutionStart(input.metadata.userId)",
+        &[User],
+        Refused,
+        Admin,
+        "mutation ($id: ID!) { it: aiExecutionStart(input: { functionType: CHATBOT,
+            parameters: { input: \"こんにちは\" }, metadata: { userId: $id },
+            idempotencyKey: \"for-somebody-else\" }) { execution { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.aiExecutionCancel(id)",
+        &[Execution],
+        Refused,
+        Admin,
+        "mutation ($id: ID!) { it: aiExecutionCancel(id: $id) {
+            execution { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.creditBonusGrant(input.tenantId)",
+        &[],
+        Refused,
+        Platform,
+        "mutation ($id: ID!) { it: creditBonusGrant(input: { tenantId: $id, credits: 1,
+            idempotencyKey: \"a-bonus-for-nobody\" }) { grant { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.creditRefund(input.tenantId)",
+        &[Tenant],
+        Refused,
+        Platform,
+        "mutation ($id: ID!, $execution: ID!) { it: creditRefund(input: { tenantId: $id,
+            executionId: $execution, idempotencyKey: \"a-refund-to-others\" }) {
+            transaction { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.creditRefund(input.executionId)",
+        &[Execution],
+        Refused,
+        Platform,
+        "mutation ($id: ID!, $tenant: ID!) { it: creditRefund(input: { tenantId: $tenant,
+            executionId: $id, idempotencyKey: \"a-refund-of-others\" }) {
+            transaction { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.creditPackageUpdate(input.id)",
+        &[],
+        Refused,
+        Platform,
+        "mutation ($id: ID!) { it: creditPackageUpdate(input: { id: $id, credits: 1 }) {
+            package { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.creditPackageRetire(input.id)",
+        &[],
+        Refused,
+        Platform,
+        "mutation ($id: ID!) { it: creditPackageRetire(input: { id: $id }) {
+            package { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.tenantPlanSet(input.tenantId)",
+        &[],
+        Refused,
+        Platform,
+        "mutation ($id: ID!) { it: tenantPlanSet(input: { tenantId: $id, planType: ESSENTIAL }) {
+            account { id } userErrors { code } } }",
+    ),
+    (
+        "Subscription.aiExecutionEvents(executionId)",
+        &[Execution],
+        Refused,
+        Admin,
+        "subscription ($id: ID!) { it: aiExecutionEvents(executionId: $id) { seq } }",
+    ),
+];
+
+#[test]
+fn every_place_that_takes_an_id_is_listed() {
+    let map = Map::read();
+    let mut found = BTreeSet::new();
+    for ty in map.types() {
+        for field in map::fields(ty) {
+            let owner = format!("{}.{}", ty.name.node, field.name.node);
+            for argument in &field.arguments {
+                let mut steps = Vec::new();
+                places(&map, &argument.node, &mut steps, &mut |path| {
+                    found.insert(format!("{owner}({path})"));
+                });
+            }
+        }
+    }
+    let listed = PLACES.iter().map(|(path, ..)| (*path).to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(listed, found, "listed (left), in the schema (right)");
+}
+
+/// The paths of ids within an argument. Filters within filters are the same places again.
+fn places<'a>(
+    map: &'a Map,
+    input: &'a InputValueDefinition,
+    steps: &mut Vec<&'a str>,
+    see: &mut impl FnMut(String),
+) {
+    let name = input.name.node.as_str();
+    let kind = target(&input.ty.node);
+    steps.push(name);
+    match map.get(kind).map(|ty| &ty.kind) {
+        None if kind == "ID" => see(steps.join(".")),
+        Some(TypeKind::InputObject(_)) if kind == "IdFilter" => see(steps.join(".")),
+        Some(TypeKind::InputObject(object)) if !matches!(name, "AND" | "OR" | "NOT") => {
+            for field in &object.fields {
+                places(map, &field.node, steps, see);
+            }
+        }
+        Some(_) | None => {}
+    }
+    steps.pop();
+}
+
+#[derive(FromQueryResult)]
+struct Row {
+    id: Uuid,
+}
+
+/// A row of the hotel's account.
+async fn row_of(app: &TestApp, hotel: &Hotel, table: &str) -> Uuid {
+    let sql = format!("SELECT id FROM {table} WHERE account_id = $1 ORDER BY id LIMIT 1");
+    let account = hotel.account().await.id;
+    let row: Option<Row> = db::one(app.app.db.primary(), sql, vec![account.into()]).await.unwrap();
+    row.unwrap().id
+}
+
+/// The id of a hotel's object.
+async fn id_of(app: &TestApp, hotel: &Hotel, kind: Kind) -> String {
+    match kind {
+        Account => hotel.account().await.id.to_string(),
+        Grant => GrantId(row_of(app, hotel, "ai_credit_grants").await).to_string(),
+        Transaction => {
+            TransactionId(row_of(app, hotel, "ai_credit_transactions").await).to_string()
+        }
+        Reset => ResetId(row_of(app, hotel, "monthly_credit_resets").await).to_string(),
+        Execution => ExecutionId(row_of(app, hotel, "ai_executions").await).to_string(),
+        User => hotel.user.id.to_string(),
+        Tenant => hotel.id.to_string(),
+        Package | Plan | Price => panic!("{kind:?} belongs to nobody"),
+    }
+}
+
+/// The id of an object that never was.
+fn missing_id(kind: Kind) -> String {
+    let uuid = new_uuid();
+    match kind {
+        Account => AccountId(uuid).to_string(),
+        Grant => GrantId(uuid).to_string(),
+        Transaction => TransactionId(uuid).to_string(),
+        Reset => ResetId(uuid).to_string(),
+        Execution => ExecutionId(uuid).to_string(),
+        User => UserId(uuid).to_string(),
+        Tenant => TenantId(uuid).to_string(),
+        Package => PackageId(uuid).to_string(),
+        Plan => PlanId(uuid).to_string(),
+        Price => PriceId(uuid).to_string(),
+    }
+}
+
+/// Two hotels with a run each, and the platform's admin.
+struct Town {
+    app: TestApp,
+    own: Hotel,
+    strange: Hotel,
+    root: crate::support::people::Person,
+    execution: String,
+}
+
+impl Town {
+    async fn build() -> Self {
+        let app = TestApp::start().await;
+        let own = app.hotel().await.with_credits(100).await;
+        let strange = app.hotel().await.with_credits(100).await;
+        own.user.executes("こんにちは", "their-first-run").await;
+        strange.user.executes("こんにちは", "their-first-run").await;
+        let root = app.platform_admin(Some(own.id)).await;
+        let execution = id_of(&app, &own, Execution).await;
+        Self { app, own, strange, root, execution }
+    }
+
+    /// The answer, and the statements that it took.
+    async fn ask(&self, place: &Place, id: &str) -> (Value, u64) {
+        let (_, _, _, who, document) = place;
+        let actor = match who {
+            Admin => &self.own.admin.actor,
+            Platform => &self.root.actor,
+        };
+        let mut variables = json!({ "id": id });
+        if document.contains("$execution") {
+            variables["execution"] = json!(self.execution);
+        }
+        if document.contains("$tenant") {
+            variables["tenant"] = json!(self.own.id.to_string());
+        }
+        let before = self.app.app.db.statements();
+        let answer = reply(&self.app, Some(actor.clone()), document, variables).await;
+        (answer, self.app.app.db.statements() - before)
+    }
+}
+
+#[tokio::test]
+async fn a_strangers_object_looks_missing_everywhere() {
+    let town = Town::build().await;
+    for place in PLACES {
+        let (path, kinds, missing, ..) = place;
+        for kind in *kinds {
+            let nobodys = missing_id(*kind);
+            // The first time may open what is opened on first use.
+            town.ask(place, &nobodys).await;
+            let for_nobodys = town.ask(place, &nobodys).await;
+            if *missing == Refused {
+                assert_eq!(code(&for_nobodys.0), "NOT_FOUND", "{path}: {kind:?}");
+            } else {
+                assert_eq!(code(&for_nobodys.0), "OK", "{path}: {}", for_nobodys.0);
+            }
+            if !matches!(kind, Package | Plan | Price) {
+                let theirs = id_of(&town.app, &town.strange, *kind).await;
+                let for_theirs = town.ask(place, &theirs).await;
+                assert_eq!(for_theirs, for_nobodys, "{path}: {kind:?} (answer and statements)");
+            }
+        }
+    }
+    // What belongs to nobody is missing for the platform's admin alone.
+    for place in PLACES.iter().filter(|(_, kinds, ..)| kinds.is_empty()) {
+        let kind = if place.0.contains("tenantId") { Tenant } else { Package };
+        let (answer, _) = town.ask(place, &missing_id(kind)).await;
+        assert_eq!(code(&answer), "NOT_FOUND", "{}: {answer}", place.0);
+    }
+}
+
+#[tokio::test]
+async fn an_id_of_another_kind_is_refused_without_a_question() {
+    let town = Town::build().await;
+    for place in PLACES {
+        // Nothing that anybody may ask for has holds' ids.
+        for id in [HoldId::new().to_string(), "no-id".to_owned(), String::new()] {
+            let (answer, _) = town.ask(place, &id).await;
+            assert_eq!(code(&answer), "INVALID_ID", "{} with {id:?}: {answer}", place.0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn ones_own_objects_are_found_by_their_ids() {
+    let town = Town::build().await;
+    let query = "query ($id: ID!) { it: node(id: $id) { id __typename } }";
+    for kind in [Account, Grant, Transaction, Reset, Execution, User, Tenant] {
+        let id = id_of(&town.app, &town.own, kind).await;
+        let answer = town.own.admin.gets(query, json!({ "id": id })).await;
+        assert_eq!(answer["it"]["id"], id.as_str(), "{kind:?}");
+    }
+}

@@ -33,10 +33,10 @@ pub(crate) fn literals(manager: &SchemaManager<'_>, key: u128) -> (String, &'sta
     }
 }
 
-/// Makes a table append-only: neither UPDATE nor DELETE goes through.
+/// Makes a table append-only: no UPDATE, DELETE or TRUNCATE goes through.
 pub(crate) async fn forbid_changes(manager: &SchemaManager<'_>, table: &str) -> Result<(), DbErr> {
     let connection = manager.get_connection();
-    for action in ["UPDATE", "DELETE"] {
+    for (action, each) in [("UPDATE", "ROW"), ("DELETE", "ROW"), ("TRUNCATE", "STATEMENT")] {
         let name = format!("{table}_no_{}", action.to_lowercase());
         let statements = match connection.get_database_backend() {
             DbBackend::Postgres => vec![
@@ -46,9 +46,11 @@ pub(crate) async fn forbid_changes(manager: &SchemaManager<'_>, table: &str) -> 
                 ),
                 format!(
                     "CREATE TRIGGER {name} BEFORE {action} ON {table}
-                     FOR EACH ROW EXECUTE FUNCTION {name}()"
+                     FOR EACH {each} EXECUTE FUNCTION {name}()"
                 ),
             ],
+            // SQLite has no TRUNCATE.
+            _ if action == "TRUNCATE" => Vec::new(),
             _ => vec![format!(
                 "CREATE TRIGGER {name} BEFORE {action} ON {table}
                  BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"

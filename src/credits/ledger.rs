@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use sea_orm::{EntityTrait, IntoActiveModel, Value};
+use sea_orm::{
+    ConnectionTrait, EntityTrait, FromQueryResult, IdenStatic, IntoActiveModel, Iterable, Statement,
+    Value,
+};
 
 use crate::credits::book::{Book, Draw, Kept, Line, RowState};
 use crate::credits::period;
@@ -38,7 +41,7 @@ pub(crate) async fn open(txn: &Txn, id: AccountId) -> Result<Option<OpenAccount>
 }
 
 /// Opens the books of accounts that this transaction has locked. Grants are read only now, after
-/// the lock. Two statements, however many accounts.
+/// the lock. One statement, however many accounts.
 pub(crate) async fn open_books(
     txn: &Txn,
     accounts: Vec<credit_account::Model>,
@@ -47,16 +50,17 @@ pub(crate) async fn open_books(
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let list = db::tuples(1, ids.len(), 1);
-    let sql = format!(
-        "SELECT * FROM ai_credit_grants WHERE account_id IN {list} AND remaining > 0 ORDER BY id"
-    );
-    let grants: Vec<credit_grant::Model> = db::all(&**txn, sql, ids.clone()).await?;
-    let sql = format!(
-        "SELECT * FROM ai_credit_withdrawals WHERE account_id IN {list} AND closed_at IS NULL
-         ORDER BY id"
-    );
-    let withdrawals: Vec<credit_withdrawal::Model> = db::all(&**txn, sql, ids).await?;
+    let rows = grants_with_withdrawals(txn, ids).await?;
+    let mut grants: Vec<credit_grant::Model> = Vec::with_capacity(rows.len());
+    let mut withdrawals = Vec::new();
+    for (grant, withdrawal) in rows {
+        // A grant with two open withdrawals comes twice, one behind the other.
+        if grants.last().is_none_or(|last| last.id != grant.id) {
+            grants.push(grant);
+        }
+        withdrawals.extend(withdrawal);
+    }
+    withdrawals.sort_by_key(|withdrawal: &credit_withdrawal::Model| withdrawal.id);
     let mut grants = by_account(grants, |grant| grant.account_id);
     let mut withdrawals = by_account(withdrawals, |withdrawal| withdrawal.account_id);
     let books = accounts.into_iter().map(|account| {
@@ -67,6 +71,42 @@ pub(crate) async fn open_books(
         OpenAccount { account, book: Book::open(numbers, grants, withdrawals), stored }
     });
     Ok(books.collect())
+}
+
+/// Grants with credits left, each with its open withdrawals, in the order of their ids. Only such
+/// grants have one: a withdrawal closes when its grant is empty.
+async fn grants_with_withdrawals(
+    txn: &Txn,
+    accounts: Vec<Value>,
+) -> Result<Vec<(credit_grant::Model, Option<credit_withdrawal::Model>)>> {
+    let sql = format!(
+        "SELECT {}, {} FROM ai_credit_grants g
+         LEFT JOIN ai_credit_withdrawals w ON w.grant_id = g.id AND w.closed_at IS NULL
+         WHERE g.account_id IN {} AND g.remaining > 0 ORDER BY g.id, w.id",
+        columns::<credit_grant::Entity>("g"),
+        columns::<credit_withdrawal::Entity>("w"),
+        db::tuples(1, accounts.len(), 1)
+    );
+    let backend = txn.get_database_backend();
+    let rows = txn
+        .query_all_raw(Statement::from_sql_and_values(backend, sql, accounts))
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let grant = credit_grant::Model::from_query_result(row, "g_")?;
+            let withdrawal = credit_withdrawal::Model::from_query_result_optional(row, "w_")?;
+            Ok((grant, withdrawal))
+        })
+        .collect()
+}
+
+/// `g.id AS g_id, …` for every column of a table.
+fn columns<E: EntityTrait>(alias: &str) -> String {
+    let column = |column: E::Column| {
+        let name = column.as_str();
+        format!("{alias}.{name} AS {alias}_{name}")
+    };
+    E::Column::iter().map(column).collect::<Vec<_>>().join(", ")
 }
 
 fn by_account<R>(rows: Vec<R>, account: impl Fn(&R) -> AccountId) -> BTreeMap<AccountId, Vec<R>> {

@@ -103,9 +103,9 @@ fn code_of(kind: FailureKind) -> FailureCode {
         FailureKind::RateLimited => FailureCode::ProviderRateLimited,
         FailureKind::QuotaExhausted => FailureCode::ProviderQuota,
         FailureKind::Rejected => FailureCode::ProviderRejected,
-        FailureKind::Unavailable => FailureCode::ProviderUnavailable,
+        // Broken before its first word: there is nothing of it to keep or to charge.
+        FailureKind::Unavailable | FailureKind::Broken => FailureCode::ProviderUnavailable,
         FailureKind::TimedOut => FailureCode::ProviderTimeout,
-        FailureKind::Broken => FailureCode::OutputBroken,
         FailureKind::Empty => FailureCode::ProviderEmpty,
     }
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::actor::{Actor, Permission};
-use crate::ai::input::{Checked, Wish};
+use crate::ai::input::{Checked, Parameters, Wish};
 use crate::ai::pricing::{self, HoldOption};
 use crate::ai::service::reserve::{self, Answer, Request};
 use crate::ai::service::run::{self, Job};
@@ -120,14 +121,9 @@ pub async fn start(app: &App, actor: &Actor, wish: Wish, key: &str) -> Result<ex
     };
     for _ in 0..=DUE_TRIES {
         let request = draft.request(app, key.clone(), app.clock.db_now())?;
-        match attempt(app, request).await? {
-            Answer::Reserved(execution, hold) => {
-                let (execution, parameters) = (*execution, checked.parameters);
-                let job = Job { execution, hold, price, parameters };
-                let row = job.execution.clone();
-                run::spawn(app, job);
-                return Ok(row);
-            }
+        let terms = (price.clone(), checked.parameters.clone());
+        match attempt(app, request, terms).await? {
+            Answer::Reserved(execution, _) => return Ok(*execution),
             Answer::Known(id) => return history::row(app, tenant, id).await,
             Answer::KeyConflict => return Err(KeyConflict.into()),
             Answer::Refused(Admission::Due) => {
@@ -147,16 +143,40 @@ pub async fn start(app: &App, actor: &Actor, wish: Wish, key: &str) -> Result<ex
     Err(Error::Unavailable("credit account"))
 }
 
-async fn attempt(app: &App, request: Request) -> Result<Answer> {
+/// Reserves and, when that succeeds, runs: in a task of its own, so that a caller who leaves between
+/// the two leaves no execution behind that is held and never runs.
+async fn attempt(
+    app: &App,
+    request: Request,
+    terms: (function_price::Model, Parameters),
+) -> Result<Answer> {
     if app.tasks.count_running() >= RUNNING_MAX || app.tasks.stopping().is_cancelled() {
         return Err(Error::Unavailable("AI execution"));
     }
+    let (send, answer) = oneshot::channel();
+    let node = app.clone();
+    app.tasks.spawn(async move {
+        // The caller may have left; the execution goes on all the same.
+        let _ = send.send(reserve_and_run(&node, request, terms).await);
+    });
+    answer.await.unwrap_or_else(|_| Err(Error::broken("a reserve ended without an answer")))
+}
+
+async fn reserve_and_run(
+    app: &App,
+    request: Request,
+    (price, parameters): (function_price::Model, Parameters),
+) -> Result<Answer> {
     let mut txn = app.db.begin().await?;
     let answers = reserve::reserve(&mut txn, vec![request], app.clock.db_now()).await?;
     let answer = answers.into_iter().next();
     let answer = answer.ok_or_else(|| Error::broken("a request without an answer"))?;
     match &answer {
-        Answer::Reserved(..) => txn.commit().await?,
+        Answer::Reserved(execution, hold) => {
+            txn.commit().await?;
+            let execution = execution.as_ref().clone();
+            run::spawn(app, Job { execution, hold: *hold, price, parameters });
+        }
         Answer::Known(_) | Answer::KeyConflict | Answer::Refused(_) => txn.rollback().await?,
     }
     Ok(answer)

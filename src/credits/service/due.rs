@@ -13,6 +13,7 @@ use crate::credits::ledger::{self, OpenAccount};
 use crate::credits::period;
 use crate::credits::reports::efficiency::{self, MonthUse};
 use crate::credits::service::account::free_grant;
+use crate::credits::service::grant::BALANCE_MAX;
 use crate::db::{self, Txn};
 use crate::entity::credit_grant::GrantKind;
 use crate::entity::credit_transaction::TransactionType;
@@ -58,7 +59,14 @@ pub async fn apply_all_due(app: &App) -> Result<usize> {
         let due = sea_orm::QuerySelect::limit(due, ROUND_MAX).all(app.db.primary()).await?;
         let mut progress = 0;
         for account in due {
-            progress += usize::from(apply_due(app, account.id).await?);
+            match apply_due(app, account.id).await {
+                Ok(was_due) => progress += usize::from(was_due),
+                // One account that fails must not keep the others waiting.
+                Err(error) => tracing::error!(
+                    account.id = %account.id, %error,
+                    "What is due on an account could not be applied: {error}"
+                ),
+            }
         }
         applied += progress;
         if progress == 0 {
@@ -158,6 +166,7 @@ impl Calendar {
         let credits = if is_entitled { plan.monthly_free_credits } else { 0 };
         let previous_balance = open.book.current;
         let carried_over = carry_over(open, (plan.carry_over, plan.carry_over_cap), now);
+        let credits = credits.min(BALANCE_MAX - open.book.current).max(0);
         let id = ResetId::new();
         if credits > 0 {
             let grant = free_grant(open.account.id, credits, period, now);

@@ -25,7 +25,7 @@ use crate::money::share;
 /// Credits of one bonus at most.
 const BONUS_MAX: i64 = 10_000_000;
 /// The account's ceiling, as its CHECK has it.
-const BALANCE_MAX: i64 = 2_000_000_000;
+pub(crate) const BALANCE_MAX: i64 = 2_000_000_000;
 /// Days that refunded credits last whose own grant is gone.
 const REFUND_DAYS: i64 = 30;
 
@@ -217,6 +217,9 @@ pub async fn refund(
         ledger::open(&txn, execution.account_id).await?.ok_or(CreditError::AccountClosed)?;
     let returns = Returns::load(&txn, &execution, now).await?;
     let credits = refund.credits.unwrap_or(returns.refundable);
+    if open.book.current + credits > BALANCE_MAX {
+        return Err(CreditError::BalanceTooLarge.into());
+    }
     if credits < 1 || credits > returns.refundable {
         return Err(CreditError::NothingToRefund { refundable: returns.refundable }.into());
     }

@@ -116,8 +116,8 @@ async fn what_fails_before_a_word_came_costs_nothing_but_a_rate_limit_one_credit
         (Behaviour::status(500, &json!({})), "PROVIDER_UNAVAILABLE", true, 0, 2),
         (numeric(503), "PROVIDER_UNAVAILABLE", true, 0, 2),
         (early(&json!({ "code": 502 })), "PROVIDER_UNAVAILABLE", true, 0, 1),
-        (Behaviour::NonJson, "OUTPUT_BROKEN", true, 0, 1),
-        (Behaviour::Cut(0), "OUTPUT_BROKEN", true, 0, 1),
+        (Behaviour::NonJson, "PROVIDER_UNAVAILABLE", true, 0, 1),
+        (Behaviour::Cut(0), "PROVIDER_UNAVAILABLE", true, 0, 1),
         (Behaviour::EmptyAnswer, "PROVIDER_EMPTY", true, 0, 1),
     ];
     for (behaviour, code, is_retryable, charge, calls) in cases {

@@ -75,7 +75,7 @@ async fn a_settlement_that_raises_two_alerts_takes_one_statement_more() {
     let statements = settle_counted(&app, &job, 90_000).await;
 
     println!("settle with two alerts and two grants: {statements}");
-    assert!(statements <= 11, "{statements}");
+    assert!(statements <= 10, "{statements}");
     assert_eq!(hotel.balance().await, (49, 0));
     assert_eq!(app.drifts().await, [""; 0]);
 }

@@ -84,22 +84,42 @@ async fn admin() -> DatabaseConnection {
     Database::connect(options).await.expect("PostgreSQL answers")
 }
 
-/// One migrated database for the whole run. Those that an aborted run left are dropped first.
+/// One migrated database for the whole run. What runs that are over have left is dropped first.
 async fn template() -> &'static str {
     static TEMPLATE: OnceCell<String> = OnceCell::const_new();
     TEMPLATE
         .get_or_init(|| async {
-            let name = "musubi_template";
-            run(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
+            drop_leftovers().await;
+            let name = format!("musubi_template_{}", std::process::id());
             run(&format!("CREATE DATABASE {name}")).await;
             let mut options = sea_orm::ConnectOptions::new(format!("{}/{name}", server()));
             options.max_connections(1).sqlx_logging(false);
             let fresh = Database::connect(options).await.unwrap();
             Migrator::up(&fresh, None).await.unwrap();
             fresh.close().await.unwrap();
-            name.to_owned()
+            name
         })
         .await
+}
+
+/// Templates carry the number of their process; those of processes that are gone are dropped.
+async fn drop_leftovers() {
+    let admin = admin().await;
+    let sql = "SELECT datname AS name FROM pg_database WHERE datname LIKE 'musubi_t%'";
+    let rows: Vec<Leftover> = musubi::db::all(&admin, sql, vec![]).await.unwrap();
+    admin.close().await.unwrap();
+    let is_over = |name: &str| match name.strip_prefix("musubi_template_") {
+        Some(number) => !std::path::Path::new("/proc").join(number).exists(),
+        None => false,
+    };
+    for row in rows.iter().filter(|row| is_over(&row.name)) {
+        run(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", row.name)).await;
+    }
+}
+
+#[derive(sea_orm::FromQueryResult)]
+struct Leftover {
+    name: String,
 }
 
 async fn file_template() -> &'static PathBuf {

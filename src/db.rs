@@ -255,11 +255,7 @@ pub fn tuples(rows: usize, columns: usize, first: usize) -> String {
     (0..rows).map(row).collect::<Vec<_>>().join(", ")
 }
 
-fn statement(
-    conn: &impl ConnectionTrait,
-    sql: impl Into<String>,
-    values: Vec<Value>,
-) -> Statement {
+fn statement(conn: &impl ConnectionTrait, sql: impl Into<String>, values: Vec<Value>) -> Statement {
     Statement::from_sql_and_values(conn.get_database_backend(), sql, values)
 }
 

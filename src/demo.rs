@@ -32,6 +32,8 @@ use crate::jobs;
 
 /// The platform admin's address.
 pub const ROOT: &str = "root@musubi.test";
+/// The hotel's slug.
+const HOTEL: &str = "tsubaki";
 /// Days of history.
 const DAYS: u64 = 365;
 /// Of them, the last days, whose runs are settled one by one; a day before is settled as a whole,
@@ -49,7 +51,7 @@ struct Cast {
 const CAST: [Cast; 2] = [
     Cast {
         name: "旅館 椿",
-        slug: "tsubaki",
+        slug: HOTEL,
         plan: PlanType::Professional,
         runs_per_day: 8..22,
         people: [
@@ -84,14 +86,31 @@ const QUESTIONS: [&str; 8] = [
     "Can you suggest a two-day plan with children?",
 ];
 
-/// Whether there is no tenant yet.
-pub async fn is_empty(app: &App) -> Result<bool> {
-    Ok(tenant::Entity::find().count(app.db.primary()).await? == 0)
+/// What a database holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No tenant yet.
+    Empty,
+    /// A part of the demo: the process that filled it ended on the way.
+    Interrupted,
+    /// The demo, or tenants of its own.
+    Filled,
+}
+
+/// What the database holds.
+pub async fn state(app: &App) -> Result<State> {
+    if tenant::Entity::find().count(app.db.primary()).await? == 0 {
+        return Ok(State::Empty);
+    }
+    let is_demo = identity::tenant_by_slug(app, HOTEL).await?.is_some();
+    // The platform admin is made last.
+    let is_complete = identity::find_by_email(app, ROOT).await?.is_some();
+    Ok(if is_demo && !is_complete { State::Interrupted } else { State::Filled })
 }
 
 /// Fills an empty database. Says false, and does nothing, when there is a tenant already.
 pub async fn fill(app: &App) -> Result<bool> {
-    if !is_empty(app).await? {
+    if state(app).await? != State::Empty {
         return Ok(false);
     }
     let today = app.clock.now();
@@ -103,7 +122,6 @@ pub async fn fill(app: &App) -> Result<bool> {
     for cast in &CAST {
         stages.push(Stage::set(&past, cast, &packages).await?);
     }
-    make_root(&past).await?;
     for day in 0..DAYS {
         let morning = first + TimeDelta::days(i64::try_from(day).unwrap_or(0));
         past.clock.set(morning);
@@ -112,6 +130,7 @@ pub async fn fill(app: &App) -> Result<bool> {
         }
     }
     jobs::roll_up_from(app, first).await?;
+    make_root(app).await?;
     Ok(true)
 }
 

@@ -177,9 +177,9 @@ async fn find(txn: &Txn, keys: &[&Key]) -> Result<HashMap<Identity, Row>> {
         })
         .collect();
     let rows: Vec<Row> = db::all(&**txn, sql, values).await?;
-    let keyed = rows.into_iter().map(|row| {
-        ((row.tenant_id, row.actor_id, row.operation.clone(), row.key.clone()), row)
-    });
+    let keyed = rows
+        .into_iter()
+        .map(|row| ((row.tenant_id, row.actor_id, row.operation.clone(), row.key.clone()), row));
     Ok(keyed.collect())
 }
 

@@ -91,23 +91,15 @@ async fn dispatch(command: Command, config: Config) -> Outcome {
     if let Err(error) = app.db.measure_clock(&app.clock).await {
         tracing::warn!(%error, "The database's clock could not be read: {error}");
     }
+    prepare_database(&app, &command).await?;
     match command {
         Command::Serve => Box::pin(serve(app)).await,
         Command::Schema => Ok(()),
-        Command::Migrate => {
-            Migrator::up(app.db.writer(), None).await?;
-            say("The database is up to date.")
-        }
-        Command::Demo => {
-            // As `serve` does: a newcomer's database is not even there yet.
-            if !app.config.is_production() {
-                Migrator::up(app.db.writer(), None).await?;
-            }
-            match Box::pin(demo::fill(&app)).await? {
-                true => say("The demo data is in place."),
-                false => say("The database has tenants already; nothing was done."),
-            }
-        }
+        Command::Migrate => say("The database is up to date."),
+        Command::Demo => match Box::pin(demo::fill(&app)).await? {
+            true => say("The demo data is in place."),
+            false => say("The database has tenants already; nothing was done."),
+        },
         Command::Token { email, tenant, hours } => token(&app, &email, tenant, hours).await,
         Command::Job { name } => say(&jobs::run_now(&app, jobs::JOBS, &name).await?),
         Command::Verify => {
@@ -123,6 +115,18 @@ async fn dispatch(command: Command, config: Config) -> Outcome {
     }
 }
 
+/// In development a newcomer's database is made and kept up to date; in production only `migrate`
+/// changes it, and everything else says so when it is not.
+async fn prepare_database(app: &App, command: &Command) -> Outcome {
+    let makes = matches!(command, Command::Serve | Command::Demo) && !app.config.is_production();
+    if makes || matches!(command, Command::Migrate) {
+        Migrator::up(app.db.writer(), None).await?;
+    } else if !Migrator::get_pending_migrations(app.db.writer()).await?.is_empty() {
+        return Err("the database lacks migrations: run `musubi migrate` first".into());
+    }
+    Ok(())
+}
+
 fn models(config: &Config) -> Result<Arc<dyn ChatModel>, Box<dyn std::error::Error + Send + Sync>> {
     match &config.openai_api_key {
         None => Ok(Arc::new(SandboxModel::default())),
@@ -136,21 +140,25 @@ fn models(config: &Config) -> Result<Arc<dyn ChatModel>, Box<dyn std::error::Err
 
 async fn serve(app: App) -> Outcome {
     let is_development = !app.config.is_production();
-    if is_development {
-        Migrator::up(app.db.writer(), None).await?;
-        if demo::is_empty(&app).await? {
-            say("Filling the empty database with a year of demo data …")?;
-            Box::pin(demo::fill(&app)).await?;
-        }
-    } else if !Migrator::get_pending_migrations(app.db.writer()).await?.is_empty() {
-        return Err("the database lacks migrations: run `musubi migrate` first".into());
-    }
     // The vocabulary is read before the first customer has to wait for it.
     count_tokens("");
     let listener = TcpListener::bind(("0.0.0.0", app.config.port))
         .await
         .map_err(|error| format!("port {} cannot be listened on: {error}", app.config.port))?;
     let address = listener.local_addr()?;
+    if is_development {
+        match demo::state(&app).await? {
+            demo::State::Empty => {
+                say("Filling the empty database with a year of demo data …")?;
+                Box::pin(demo::fill(&app)).await?;
+            }
+            demo::State::Interrupted => {
+                say("The demo data is not complete, as its filling was interrupted: start on an \
+                 empty database for all of it.")?
+            }
+            demo::State::Filled => {}
+        }
+    }
     let engine = Engine::new(guard::Limits::default())?;
     jobs::start(&app);
     let setup = Setup {
@@ -176,9 +184,8 @@ async fn serve(app: App) -> Outcome {
 }
 
 fn probes(app: &App) -> Vec<Probe> {
-    let mut probes = vec![Probe::essential("database", |app| {
-        async move { app.db.ping().await }.boxed()
-    })];
+    let mut probes =
+        vec![Probe::essential("database", |app| async move { app.db.ping().await }.boxed())];
     if app.config.redis_url.is_some() {
         probes.push(Probe::optional("redis", |app| {
             async move {

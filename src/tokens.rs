@@ -78,8 +78,7 @@ impl Tokens {
             kid: Some(kid.clone()),
             ..Header::new(Algorithm::EdDSA)
         };
-        let envelope =
-            Envelope { iss: self.issuer.clone(), aud: AUDIENCE.to_owned(), claims };
+        let envelope = Envelope { iss: self.issuer.clone(), aud: AUDIENCE.to_owned(), claims };
         jsonwebtoken::encode(&header, &envelope, key).map_err(Error::broken)
     }
 

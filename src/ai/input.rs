@@ -131,9 +131,8 @@ impl Wish {
 
 fn tags(tags: &[String], violations: &mut Vec<Violation>) -> Vec<String> {
     // PostgreSQL refuses a text with NUL.
-    let is_label = |tag: &String| {
-        !tag.trim().is_empty() && tag.chars().count() <= 50 && !tag.contains('\0')
-    };
+    let is_label =
+        |tag: &String| !tag.trim().is_empty() && tag.chars().count() <= 50 && !tag.contains('\0');
     if tags.len() > 10 || !tags.iter().all(is_label) {
         violations.push(Violation::new(
             "input.metadata.tags",

@@ -193,8 +193,7 @@ async fn drop_other_defaults(txn: &db::Txn, change: &PriceChange) -> Result<()> 
 
 fn row_of(change: PriceChange, version: i32, now: DateTime<Utc>) -> function_price::Model {
     let [tier_1_tokens, tier_2_tokens, tier_3_tokens] = change.tier_tokens;
-    let [tier_1_per_mille, tier_2_per_mille, tier_3_per_mille, tier_4_per_mille] =
-        change.per_mille;
+    let [tier_1_per_mille, tier_2_per_mille, tier_3_per_mille, tier_4_per_mille] = change.per_mille;
     function_price::Model {
         id: PriceId::new(),
         function_type: change.function,

@@ -275,12 +275,8 @@ pub async fn retire_package(
     if !old.active {
         return Ok(old);
     }
-    let new = credit_package::Model {
-        active: false,
-        version: old.version + 1,
-        updated_at: now,
-        ..old
-    };
+    let new =
+        credit_package::Model { active: false, version: old.version + 1, updated_at: now, ..old };
     new.clone().into_active_model().reset_all().update(&*txn).await?;
     let what = (Action::CreditPackageRetired, "credit_package", id.0, json!({}));
     publish(txn, actor, what, now).await?;
@@ -454,11 +450,7 @@ pub async fn set_tenant_plan(
 }
 
 /// Adds what this period's free credits lack of the plan's, if anything.
-async fn top_up(
-    txn: &db::Txn,
-    open: &mut ledger::OpenAccount,
-    now: DateTime<Utc>,
-) -> Result<()> {
+async fn top_up(txn: &db::Txn, open: &mut ledger::OpenAccount, now: DateTime<Utc>) -> Result<()> {
     let this_period = period::period_of(now, period::zone(&open.account.time_zone));
     let granted: Vec<crate::entity::credit_grant::Model> =
         crate::entity::credit_grant::Entity::of_account(open.account.id)

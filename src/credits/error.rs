@@ -60,10 +60,9 @@ impl DomainError for CreditError {
                      {held} held by calls that are still running."
                 ),
             ),
-            Self::AccountClosed => lang.pick(
-                "このアカウントは閉鎖されています。",
-                "This credit account is closed.",
-            ),
+            Self::AccountClosed => {
+                lang.pick("このアカウントは閉鎖されています。", "This credit account is closed.")
+            }
             Self::NothingToRefund { refundable } => lang.pick(
                 format!("返金できるのは最大{refundable}クレジットです。"),
                 format!("At most {refundable} credits of this execution can be given back."),

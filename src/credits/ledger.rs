@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ConnectionTrait, EntityTrait, FromQueryResult, IdenStatic, IntoActiveModel, Iterable, Statement,
-    Value,
+    ConnectionTrait, EntityTrait, FromQueryResult, IdenStatic, IntoActiveModel, Iterable,
+    Statement, Value,
 };
 
 use crate::credits::book::{Book, Draw, Kept, Line, RowState};
@@ -88,9 +88,7 @@ async fn grants_with_withdrawals(
         db::tuples(1, accounts.len(), 1)
     );
     let backend = txn.get_database_backend();
-    let rows = txn
-        .query_all_raw(Statement::from_sql_and_values(backend, sql, accounts))
-        .await?;
+    let rows = txn.query_all_raw(Statement::from_sql_and_values(backend, sql, accounts)).await?;
     rows.iter()
         .map(|row| {
             let grant = credit_grant::Model::from_query_result(row, "g_")?;

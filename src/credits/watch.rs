@@ -12,8 +12,8 @@ use crate::credits::service::account;
 use crate::entity::credit_account;
 use crate::error::{Error, Result};
 use crate::events::{BalanceChanged, Event, Signal, Subscription, Topic};
-use crate::ids::AccountId;
 use crate::identity;
+use crate::ids::AccountId;
 
 /// How often accounts with subscribers are read again, in case an event was lost.
 const REREAD_EVERY: Duration = Duration::from_secs(5);

@@ -116,17 +116,8 @@ impl ModelFailure {
 
     /// A failure without status or waiting time; the detail is cut to its limit.
     pub fn new(kind: FailureKind, detail: impl AsRef<str>) -> Self {
-        let detail = detail
-            .as_ref()
-            .chars()
-            .take(Self::MAX_DETAIL_CHARS)
-            .collect();
-        Self {
-            kind,
-            detail,
-            retry_after: None,
-            status: None,
-        }
+        let detail = detail.as_ref().chars().take(Self::MAX_DETAIL_CHARS).collect();
+        Self { kind, detail, retry_after: None, status: None }
     }
 
     /// Adds the provider's HTTP status.
@@ -181,10 +172,7 @@ pub fn estimate_input_tokens(model: &str, system: Option<&str>, input: &str) -> 
         (counted * 102).div_ceil(100)
     } else {
         let bytes = (system.len() + input.len()) as u64;
-        (counted * 135)
-            .div_ceil(100)
-            .max(bytes.div_ceil(3))
-            .min(bytes)
+        (counted * 135).div_ceil(100).max(bytes.div_ceil(3)).min(bytes)
     };
     saturate(text + 3 * messages + 16)
 }
@@ -193,9 +181,8 @@ pub fn estimate_input_tokens(model: &str, system: Option<&str>, input: &str) -> 
 fn has_o200k_vocabulary(model: &str) -> bool {
     let name = model.rsplit('/').next().unwrap_or(model);
     let is_legacy = name == "gpt-4" || name.starts_with("gpt-4-") || name.starts_with("gpt-3");
-    let is_o_series = name
-        .strip_prefix('o')
-        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let is_o_series =
+        name.strip_prefix('o').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     is_o_series || (name.starts_with("gpt-") && !is_legacy)
 }
 
@@ -261,10 +248,9 @@ impl ChatModel for SandboxModel {
                 let failure = ModelFailure::new(FailureKind::Unavailable, "sandbox:fail-500");
                 fail_after(Duration::ZERO, failure.with_status(500))
             }
-            Scenario::Hang => fail_after(
-                self.hang,
-                ModelFailure::new(FailureKind::TimedOut, "sandbox:hang"),
-            ),
+            Scenario::Hang => {
+                fail_after(self.hang, ModelFailure::new(FailureKind::TimedOut, "sandbox:hang"))
+            }
         }
     }
 }
@@ -299,20 +285,14 @@ type Events = Vec<Result<ChatEvent, ModelFailure>>;
 fn sandbox_answer(request: &ChatRequest) -> Events {
     let whole = sandbox_text(&request.input);
     let text = first_tokens(&whole, request.max_tokens.max(1));
-    let reason = if text == whole {
-        FinishReason::Stop
-    } else {
-        FinishReason::Length
-    };
+    let reason = if text == whole { FinishReason::Stop } else { FinishReason::Length };
     let system = request.system.as_deref().unwrap_or_default();
     let usage = Usage {
         input_tokens: saturate(count(system) + count(&request.input)),
         output_tokens: count_tokens(&text),
     };
     let text = pieces(&text).into_iter().map(ChatEvent::Text);
-    text.chain([ChatEvent::Usage(usage), ChatEvent::Finished(reason)])
-        .map(Ok)
-        .collect()
+    text.chain([ChatEvent::Usage(usage), ChatEvent::Finished(reason)]).map(Ok).collect()
 }
 
 fn sandbox_text(input: &str) -> String {
@@ -356,9 +336,7 @@ fn pieces(text: &str) -> Vec<String> {
     let chars: Vec<char> = text.chars().collect();
     let pieces = (3 + chars.len() % 6).min(chars.len()).max(1);
     let edge = |piece: usize| piece * chars.len() / pieces;
-    (0..pieces)
-        .map(|piece| chars[edge(piece)..edge(piece + 1)].iter().collect())
-        .collect()
+    (0..pieces).map(|piece| chars[edge(piece)..edge(piece + 1)].iter().collect()).collect()
 }
 
 fn cut(mut events: Events) -> Events {

@@ -134,11 +134,7 @@ impl OpenAiModel {
             client: Arc::new(client),
             provider: if is_openai { "openai".to_owned() } else { host },
             // OpenAI's newer models refuse `max_tokens`; other servers may know only that one.
-            max_tokens_field: if is_openai {
-                "max_completion_tokens"
-            } else {
-                "max_tokens"
-            },
+            max_tokens_field: if is_openai { "max_completion_tokens" } else { "max_tokens" },
             timeouts,
         })
     }
@@ -153,12 +149,7 @@ impl OpenAiModel {
 
         let mut body = request.options;
         body.retain(|name, _| !NOT_OPTIONAL.contains(&name.as_str()));
-        let temperature = request
-            .temperature
-            .normalize()
-            .to_string()
-            .parse::<Number>()
-            .ok();
+        let temperature = request.temperature.normalize().to_string().parse::<Number>().ok();
         if let Some(temperature) = temperature {
             body.insert("temperature".to_owned(), Value::Number(temperature));
         }

@@ -102,8 +102,7 @@ impl Engine {
     /// Judges a document. Never executes anything.
     pub fn prepare(&self, call: Call, caller: Caller) -> Prepared {
         let inner = &self.0;
-        let is_admin =
-            caller.actor.as_ref().is_some_and(|actor| actor.may(Permission::Platform));
+        let is_admin = caller.actor.as_ref().is_some_and(|actor| actor.may(Permission::Platform));
         let limits = if is_admin { &inner.admin_limits } else { &inner.limits };
         let name = call.operation_name.as_deref();
         match guard::check(&call.query, name, &call.variables, &inner.table, limits) {

@@ -69,7 +69,8 @@ impl NodeQuery {
         answer(ctx, async {
             caller(ctx).actor()?;
             if ids.len() > NODES_MAX {
-                let violation = Violation::new("ids", "100件以内で指定してください。", "at most 100");
+                let violation =
+                    Violation::new("ids", "100件以内で指定してください。", "at most 100");
                 return Err(Error::Invalid(vec![violation]));
             }
             // Asked for at once, so that each kind takes one query.

@@ -5,8 +5,8 @@ use async_graphql::{Context, Description, Enum, ID, Object, Result, SimpleObject
 use crate::actor;
 use crate::credits::graphql::PlanType;
 use crate::entity::{tenant, user};
-use crate::graphql::caller::{Answer, answer, caller};
 use crate::error::Error;
+use crate::graphql::caller::{Answer, answer, caller};
 use crate::graphql::loader::load;
 use crate::graphql::scalars::DateTime;
 use crate::identity;

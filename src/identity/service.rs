@@ -1,7 +1,9 @@
 //! Authentication, and the people and tenants behind it.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, IntoActiveModel, QueryFilter, QuerySelect};
+use sea_orm::{
+    ColumnTrait, EntityTrait, FromQueryResult, IntoActiveModel, QueryFilter, QuerySelect,
+};
 
 use crate::actor::{Actor, Permission, Role};
 use crate::app::App;
@@ -67,9 +69,8 @@ async fn standing(app: &App, user: UserId, tenant: Option<TenantId>) -> Result<O
     let tenant = tenant.unwrap_or(TenantId(uuid::Uuid::nil()));
     let values = vec![user.into(), tenant.into(), has_tenant.into()];
     let found: Option<Standing> = db::one(app.db.primary(), sql, values).await?;
-    let has_place = |standing: &Standing| {
-        !has_tenant || standing.role.is_some() || standing.is_platform_admin
-    };
+    let has_place =
+        |standing: &Standing| !has_tenant || standing.role.is_some() || standing.is_platform_admin;
     Ok(found.filter(has_place))
 }
 
@@ -82,13 +83,8 @@ pub async fn issue_token(
 ) -> Result<String> {
     standing(app, user, tenant).await?.ok_or(Error::NotFound("member of that tenant"))?;
     let now = app.clock.now().timestamp();
-    let claims = Claims {
-        sub: user,
-        tid: tenant,
-        iat: now,
-        exp: now + lifetime.num_seconds(),
-        nbf: None,
-    };
+    let claims =
+        Claims { sub: user, tid: tenant, iat: now, exp: now + lifetime.num_seconds(), nbf: None };
     app.tokens.sign(claims)
 }
 

@@ -126,10 +126,7 @@ const NO_LIMITS: Limits = Limits {
 /// Lines of `document => expected`.
 fn cases(lines: &str) -> impl Iterator<Item = (&str, &str)> {
     let lines = lines.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.map(|line| {
-        line.split_once(" => ")
-            .unwrap_or((line, "a line without an arrow"))
-    })
+    lines.map(|line| line.split_once(" => ").unwrap_or((line, "a line without an arrow")))
 }
 
 fn kind<T>(result: Result<T, Refusal>) -> &'static str {
@@ -168,9 +165,7 @@ fn weighed(text: &str, limits: &Limits) -> Result<Weight, Refusal> {
 
 fn cost(text: &str, variables: Json) -> Option<usize> {
     let variables = Variables::from_json(variables);
-    check(text, None, &variables, &TABLE, &NO_LIMITS)
-        .ok()
-        .map(|(_, weight)| weight.cost)
+    check(text, None, &variables, &TABLE, &NO_LIMITS).ok().map(|(_, weight)| weight.cost)
 }
 
 #[test]
@@ -205,33 +200,19 @@ fn ordinary_documents_pass() {
 
 #[test]
 fn floods_of_one_thing_are_refused() {
-    let limits = Limits {
-        document_bytes: usize::MAX,
-        ..Limits::default()
-    };
+    let limits = Limits { document_bytes: usize::MAX, ..Limits::default() };
     let flood = |text: &str| kind(checked_within(text, &limits));
-    let aliases: String = (0..10_000)
-        .map(|n| format!("a{n}: viewer {{ id }} "))
-        .collect();
+    let aliases: String = (0..10_000).map(|n| format!("a{n}: viewer {{ id }} ")).collect();
     assert_eq!(flood(&format!("{{ {aliases} }}")), "TOO_MANY_TOKENS");
     let directives = "@a".repeat(10_000);
-    assert_eq!(
-        flood(&format!("{{ viewer {directives} {{ id }} }}")),
-        "TOO_MANY_DIRECTIVES"
-    );
+    assert_eq!(flood(&format!("{{ viewer {directives} {{ id }} }}")), "TOO_MANY_DIRECTIVES");
     let unknown: String = (0..20_000).map(|n| format!("f{n} ")).collect();
     assert_eq!(flood(&format!("{{ {unknown} }}")), "TOO_MANY_TOKENS");
 
-    let only_aliases = Limits {
-        aliases: 30,
-        ..NO_LIMITS
-    };
+    let only_aliases = Limits { aliases: 30, ..NO_LIMITS };
     let aliased = |count: usize| {
         let fields: String = (0..count).map(|n| format!("a{n}: id ")).collect();
-        kind(weighed(
-            &format!("{{ viewer {{ {fields} }} }}"),
-            &only_aliases,
-        ))
+        kind(weighed(&format!("{{ viewer {{ {fields} }} }}"), &only_aliases))
     };
     assert_eq!(aliased(30), "PASSES");
     assert_eq!(aliased(31), "TOO_MANY_ALIASES");
@@ -243,10 +224,7 @@ fn floods_of_one_thing_are_refused() {
 
     let fields = |count: usize| format!("{{ viewer {{ {} }} }}", "id ".repeat(count));
     assert_eq!(kind(checked(&fields(3_990))), "PASSES");
-    assert_eq!(
-        kind(weighed(&fields(5_000), &Limits::default())),
-        "TOO_MANY_SELECTIONS"
-    );
+    assert_eq!(kind(weighed(&fields(5_000), &Limits::default())), "TOO_MANY_SELECTIONS");
 }
 
 /// `levels` fragments, each spreading the next `width` times.
@@ -270,11 +248,7 @@ fn fragment_bombs_are_weighed_by_visiting_each_node_once() {
         let leaves = width.saturating_pow(u32::try_from(levels).unwrap_or(u32::MAX));
         let is_expanded = weight.map(|weight| weight.selections >= leaves);
         assert_eq!(is_expanded, Some(true), "{width}^{levels}");
-        assert_eq!(
-            kind(checked(&text)),
-            "TOO_MANY_SELECTIONS",
-            "{width}^{levels}"
-        );
+        assert_eq!(kind(checked(&text)), "TOO_MANY_SELECTIONS", "{width}^{levels}");
     }
 }
 
@@ -282,20 +256,12 @@ fn fragment_bombs_are_weighed_by_visiting_each_node_once() {
 fn a_bomb_in_another_operation_is_refused_too() {
     let named = bomb(2, 26).replacen('{', "query Bomb {", 1);
     let text = format!("{named} query Other {{ viewer {{ id }} }}");
-    assert_eq!(
-        kind(checked_named(&text, Some("Other"))),
-        "TOO_MANY_SELECTIONS"
-    );
+    assert_eq!(kind(checked_named(&text, Some("Other"))), "TOO_MANY_SELECTIONS");
     // Each small enough by itself.
-    let operations: String = (0..300)
-        .map(|n| format!("query Q{n} {{ ...F }} "))
-        .collect();
+    let operations: String = (0..300).map(|n| format!("query Q{n} {{ ...F }} ")).collect();
     let fields = "id ".repeat(20);
     let text = format!("{operations} fragment F on Query {{ viewer {{ {fields} }} }}");
-    assert_eq!(
-        kind(checked_named(&text, Some("Q0"))),
-        "TOO_MANY_SELECTIONS"
-    );
+    assert_eq!(kind(checked_named(&text, Some("Q0"))), "TOO_MANY_SELECTIONS");
 }
 
 #[test]
@@ -317,21 +283,13 @@ fn fragment_cycles_are_refused_and_unknown_fragments_left_to_the_validator() {
     assert_eq!(kind(checked("{ ...Missing viewer { ...Gone } }")), "PASSES");
     let link = |n: usize| format!("fragment F{n} on Query {{ ...F{} }} ", n + 1);
     let chain: String = (0..600).map(link).collect();
-    assert_eq!(
-        kind(weighed(&format!("{{ ...F0 }} {chain}"), &NO_LIMITS)),
-        "PASSES"
-    );
+    assert_eq!(kind(weighed(&format!("{{ ...F0 }} {chain}"), &NO_LIMITS)), "PASSES");
 }
 
 #[test]
 fn depth_is_counted_through_fragments() {
-    let nested = |depth: usize| {
-        format!(
-            "{}id{}",
-            "viewer { ".repeat(depth - 1),
-            " }".repeat(depth - 1)
-        )
-    };
+    let nested =
+        |depth: usize| format!("{}id{}", "viewer { ".repeat(depth - 1), " }".repeat(depth - 1));
     assert_eq!(kind(checked(&format!("{{ {} }}", nested(12)))), "PASSES");
     assert_eq!(kind(checked(&format!("{{ {} }}", nested(13)))), "TOO_DEEP");
     let spread = |depth: usize| {
@@ -387,11 +345,7 @@ fn cost_follows_the_sizes_of_lists() {
     ";
     for (text, expected) in cases(costs) {
         let known = cost(text, json!({}));
-        assert_eq!(
-            known.map(|cost| cost.to_string()).as_deref(),
-            Some(expected),
-            "{text}"
-        );
+        assert_eq!(known.map(|cost| cost.to_string()).as_deref(), Some(expected), "{text}");
     }
 }
 
@@ -454,23 +408,11 @@ fn the_operation_must_be_determined() {
     let two = "query A { viewer { id } } mutation B { leadDelete(id: 1) }";
     assert_eq!(kind(checked_named(two, None)), "OPERATION_NAME_REQUIRED");
     assert_eq!(kind(checked_named(two, Some("C"))), "OPERATION_NOT_FOUND");
-    assert_eq!(
-        kind(checked_named("{ viewer { id } }", Some("A"))),
-        "OPERATION_NOT_FOUND"
-    );
-    assert_eq!(
-        checked_named(two, Some("A")).map(|weight| weight.is_mutation()),
-        Ok(false)
-    );
-    assert_eq!(
-        checked_named(two, Some("B")).map(|weight| weight.is_mutation()),
-        Ok(true)
-    );
+    assert_eq!(kind(checked_named("{ viewer { id } }", Some("A"))), "OPERATION_NOT_FOUND");
+    assert_eq!(checked_named(two, Some("A")).map(|weight| weight.is_mutation()), Ok(false));
+    assert_eq!(checked_named(two, Some("B")).map(|weight| weight.is_mutation()), Ok(true));
     assert_eq!(kind(checked("query A { viewer { id } }")), "PASSES");
-    assert_eq!(
-        kind(checked("fragment F on Query { viewer { id } }")),
-        "SYNTAX"
-    );
+    assert_eq!(kind(checked("fragment F on Query { viewer { id } }")), "SYNTAX");
 }
 
 #[test]

@@ -18,12 +18,8 @@ use crate::support::model_server::{ANSWER, Behaviour, ModelServer};
 /// No test may hang: whatever is not about time is given far more than it needs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-const PATIENT: Timeouts = Timeouts {
-    connect: PATIENCE,
-    first_token: PATIENCE,
-    idle: PATIENCE,
-    total: PATIENCE,
-};
+const PATIENT: Timeouts =
+    Timeouts { connect: PATIENCE, first_token: PATIENCE, idle: PATIENCE, total: PATIENCE };
 
 #[derive(Debug, Default, PartialEq)]
 struct Outcome {
@@ -47,19 +43,12 @@ impl Outcome {
     }
 
     fn detail(&self) -> &str {
-        self.failure
-            .as_ref()
-            .map(|failure| failure.detail.as_str())
-            .unwrap_or_default()
+        self.failure.as_ref().map(|failure| failure.detail.as_str()).unwrap_or_default()
     }
 }
 
 fn settings(server: &ModelServer, timeouts: Timeouts) -> OpenAiSettings {
-    OpenAiSettings {
-        base_url: server.base_url(),
-        api_key: "sk-test".to_owned(),
-        timeouts,
-    }
+    OpenAiSettings { base_url: server.base_url(), api_key: "sk-test".to_owned(), timeouts }
 }
 
 fn model(server: &ModelServer, timeouts: Timeouts) -> OpenAiModel {
@@ -116,10 +105,7 @@ async fn outcome_of(behaviour: Behaviour) -> Outcome {
 }
 
 fn raw(events: &[Value]) -> Behaviour {
-    Behaviour::Raw {
-        events: events.iter().map(Value::to_string).collect(),
-        stays_open: false,
-    }
+    Behaviour::Raw { events: events.iter().map(Value::to_string).collect(), stays_open: false }
 }
 
 fn text_chunk(text: &str) -> Value {
@@ -135,13 +121,7 @@ async fn an_answer_streams_in_pieces_with_usage_and_a_finish_reason() {
     let outcome = outcome_of(Behaviour::answer(ANSWER)).await;
     assert_eq!(outcome.text(), ANSWER);
     assert_eq!(outcome.texts.len(), 4);
-    assert_eq!(
-        outcome.usage,
-        Some(Usage {
-            input_tokens: 12,
-            output_tokens: 34
-        })
-    );
+    assert_eq!(outcome.usage, Some(Usage { input_tokens: 12, output_tokens: 34 }));
     assert_eq!(outcome.finish, Some(FinishReason::Stop));
 }
 
@@ -152,9 +132,7 @@ async fn the_request_says_all_that_a_compatible_server_needs() {
     request.options.insert("top_p".to_owned(), json!(0.9));
     request.options.insert("n".to_owned(), json!(5));
     request.options.insert("stream".to_owned(), json!(false));
-    request
-        .options
-        .insert("max_completion_tokens".to_owned(), json!(9));
+    request.options.insert("max_completion_tokens".to_owned(), json!(9));
     let outcome = read(&model(&server, PATIENT), request).await;
     assert_eq!(outcome.failure, None);
     let expected = json!({
@@ -207,59 +185,30 @@ async fn a_server_that_ignores_the_token_limit_is_read_to_its_end() {
 
 #[tokio::test]
 async fn a_server_that_ignores_streaming_is_understood() {
-    let behaviour = Behaviour::Json {
-        text: ANSWER.to_owned(),
-        usage: Some((5, 0)),
-    };
+    let behaviour = Behaviour::Json { text: ANSWER.to_owned(), usage: Some((5, 0)) };
     let outcome = outcome_of(behaviour).await;
     assert_eq!(outcome.texts, [ANSWER]);
-    assert_eq!(
-        outcome.usage,
-        Some(Usage {
-            input_tokens: 5,
-            output_tokens: 0
-        })
-    );
+    assert_eq!(outcome.usage, Some(Usage { input_tokens: 5, output_tokens: 0 }));
     assert_eq!(outcome.finish, Some(FinishReason::Stop));
 }
 
 #[tokio::test]
 async fn usage_may_be_missing_zero_partial_or_in_the_last_chunk() {
     let outcome = outcome_of(Behaviour::OmitUsage).await;
-    assert_eq!(
-        (outcome.usage, outcome.finish),
-        (None, Some(FinishReason::Stop))
-    );
+    assert_eq!((outcome.usage, outcome.finish), (None, Some(FinishReason::Stop)));
 
-    let zero = Behaviour::Json {
-        text: ANSWER.to_owned(),
-        usage: Some((0, 0)),
-    };
-    let expected = Some(Usage {
-        input_tokens: 0,
-        output_tokens: 0,
-    });
+    let zero = Behaviour::Json { text: ANSWER.to_owned(), usage: Some((0, 0)) };
+    let expected = Some(Usage { input_tokens: 0, output_tokens: 0 });
     assert_eq!(outcome_of(zero).await.usage, expected);
 
     let mut last = finish_chunk("stop");
     last["usage"] = json!({"prompt_tokens": 7, "completion_tokens": 2.0, "cost": 0.1});
-    let expected = Some(Usage {
-        input_tokens: 7,
-        output_tokens: 2,
-    });
-    assert_eq!(
-        outcome_of(raw(&[text_chunk("Hi"), last.clone()]))
-            .await
-            .usage,
-        expected
-    );
+    let expected = Some(Usage { input_tokens: 7, output_tokens: 2 });
+    assert_eq!(outcome_of(raw(&[text_chunk("Hi"), last.clone()])).await.usage, expected);
 
     last["usage"] = json!({"prompt_tokens": 7, "completion_tokens": null});
     let outcome = outcome_of(raw(&[text_chunk("Hi"), last])).await;
-    assert_eq!(
-        (outcome.usage, outcome.finish),
-        (None, Some(FinishReason::Stop))
-    );
+    assert_eq!((outcome.usage, outcome.finish), (None, Some(FinishReason::Stop)));
 }
 
 #[tokio::test]
@@ -279,31 +228,15 @@ async fn unknown_fields_and_finish_reasons_are_accepted() {
 #[tokio::test]
 async fn a_finished_answer_needs_no_proper_end() {
     let server = ModelServer::start().await;
-    let events = vec![
-        text_chunk("Yes.").to_string(),
-        finish_chunk("stop").to_string(),
-    ];
-    server.respond(Behaviour::Raw {
-        events: events.clone(),
-        stays_open: true,
-    });
-    let timeouts = Timeouts {
-        idle: Duration::from_millis(300),
-        ..PATIENT
-    };
+    let events = vec![text_chunk("Yes.").to_string(), finish_chunk("stop").to_string()];
+    server.respond(Behaviour::Raw { events: events.clone(), stays_open: true });
+    let timeouts = Timeouts { idle: Duration::from_millis(300), ..PATIENT };
     let outcome = read(&model(&server, timeouts), question("Yes?")).await;
-    assert_eq!(
-        (outcome.text().as_str(), outcome.finish),
-        ("Yes.", Some(FinishReason::Stop))
-    );
+    assert_eq!((outcome.text().as_str(), outcome.finish), ("Yes.", Some(FinishReason::Stop)));
     server.wait_for_aborted(1).await;
 
     let garbage = [events, vec!["garbage".to_owned()]].concat();
-    let outcome = outcome_of(Behaviour::Raw {
-        events: garbage,
-        stays_open: false,
-    })
-    .await;
+    let outcome = outcome_of(Behaviour::Raw { events: garbage, stays_open: false }).await;
     assert_eq!(outcome.finish, Some(FinishReason::Stop));
 }
 
@@ -316,11 +249,7 @@ async fn dropping_the_stream_ends_the_request() {
     assert!(matches!(stream.next().await, Some(Ok(ChatEvent::Text(_)))));
     assert_eq!(server.aborted(), 0);
     drop(stream);
-    assert!(
-        tokio::time::timeout(PATIENCE, server.wait_for_aborted(1))
-            .await
-            .is_ok()
-    );
+    assert!(tokio::time::timeout(PATIENCE, server.wait_for_aborted(1)).await.is_ok());
 
     server.respond(Behaviour::Hang);
     let mut stream = model.chat(question("Never mind"));
@@ -329,11 +258,7 @@ async fn dropping_the_stream_ends_the_request() {
         () = server.wait_for_calls(2) => {}
     }
     drop(stream);
-    assert!(
-        tokio::time::timeout(PATIENCE, server.wait_for_aborted(2))
-            .await
-            .is_ok()
-    );
+    assert!(tokio::time::timeout(PATIENCE, server.wait_for_aborted(2)).await.is_ok());
 }
 
 #[tokio::test]
@@ -352,44 +277,19 @@ async fn settings_are_cleaned_or_refused() {
     let mut padded = settings(&server, PATIENT);
     padded.base_url = format!(" {}/ ", padded.base_url);
     padded.api_key = " sk-test\r\n".to_owned();
-    let Ok(model) = OpenAiModel::new(padded) else {
-        unreachable!("only padded")
-    };
+    let Ok(model) = OpenAiModel::new(padded) else { unreachable!("only padded") };
     assert_eq!(model.provider(), "127.0.0.1");
-    assert_eq!(
-        read(&model, question("When is breakfast?")).await.text(),
-        ANSWER
-    );
+    assert_eq!(read(&model, question("When is breakfast?")).await.text(), ANSWER);
     assert_eq!(server.headers()[0]["authorization"], "Bearer sk-test");
 
     for key in ["", "  ", "sk\ntest", "sk test", "sk-\u{0}", "鍵"] {
-        let settings = OpenAiSettings {
-            api_key: key.to_owned(),
-            ..settings(&server, PATIENT)
-        };
+        let settings = OpenAiSettings { api_key: key.to_owned(), ..settings(&server, PATIENT) };
         assert!(!format!("{settings:?}").contains("sk-test"));
-        assert_eq!(
-            OpenAiModel::new(settings).err(),
-            Some(InvalidSettings::ApiKey),
-            "{key:?}"
-        );
+        assert_eq!(OpenAiModel::new(settings).err(), Some(InvalidSettings::ApiKey), "{key:?}");
     }
-    for url in [
-        "",
-        "api.openai.com/v1",
-        "ftp://a/v1",
-        "http://u:p@a/v1",
-        "http://a/v1?x=1",
-    ] {
-        let settings = OpenAiSettings {
-            base_url: url.to_owned(),
-            ..settings(&server, PATIENT)
-        };
-        assert_eq!(
-            OpenAiModel::new(settings).err(),
-            Some(InvalidSettings::BaseUrl),
-            "{url}"
-        );
+    for url in ["", "api.openai.com/v1", "ftp://a/v1", "http://u:p@a/v1", "http://a/v1?x=1"] {
+        let settings = OpenAiSettings { base_url: url.to_owned(), ..settings(&server, PATIENT) };
+        assert_eq!(OpenAiModel::new(settings).err(), Some(InvalidSettings::BaseUrl), "{url}");
     }
 }
 
@@ -399,8 +299,5 @@ async fn an_execution_id_that_fits_no_header_is_rejected() {
     let mut request = question("When is breakfast?");
     request.execution_id = "line\nbreak".to_owned();
     let outcome = read(&model(&server, PATIENT), request).await;
-    assert_eq!(
-        (outcome.kind(), server.calls()),
-        (Some(FailureKind::Rejected), 0)
-    );
+    assert_eq!((outcome.kind(), server.calls()), (Some(FailureKind::Rejected), 0));
 }

@@ -338,3 +338,20 @@ async fn a_message_over_64_kib_closes_the_socket() {
     client.send_raw(Message::text(ping + &padding)).await;
     assert_eq!(client.see_message().await, json!({ "type": "pong" }));
 }
+
+#[tokio::test]
+async fn a_shutdown_closes_sockets_so_that_clients_come_back() {
+    let server = TestServer::start().await;
+    let mut client = Client::signed_in(&server).await;
+    client.subscribe("1", BALANCE).await;
+    assert_eq!(client.see_message().await["type"], "next");
+
+    let stopping = tokio::spawn(server.shut_down());
+
+    // 1012 is retried by clients; a `complete` would tell them that the stream is over.
+    match client.see().await {
+        Seen::Closed(code, _) => assert_eq!(code, 1012),
+        other => panic!("expected a close, saw {other:?}"),
+    }
+    stopping.await.unwrap();
+}

@@ -252,10 +252,8 @@ fn failure_message(code: execution::FailureCode, lang: Lang) -> String {
             "AIプロバイダーが時間内に応答しませんでした。",
             "The AI provider did not answer in time.",
         ),
-        FailureCode::ProviderEmpty => lang.pick(
-            "AIプロバイダーの応答が空でした。",
-            "The AI provider answered without content.",
-        ),
+        FailureCode::ProviderEmpty => lang
+            .pick("AIプロバイダーの応答が空でした。", "The AI provider answered without content."),
         FailureCode::OutputBroken => lang.pick(
             "応答が途中で途切れました。届いた分のみ課金されています。",
             "The answer broke off. Only what was delivered is charged.",
@@ -268,10 +266,9 @@ fn failure_message(code: execution::FailureCode, lang: Lang) -> String {
             "サーバーの停止により中断されました。",
             "It was interrupted, as the server stopped.",
         ),
-        FailureCode::Internal => lang.pick(
-            "サーバー側で問題が発生しました。",
-            "Something went wrong on our side.",
-        ),
+        FailureCode::Internal => {
+            lang.pick("サーバー側で問題が発生しました。", "Something went wrong on our side.")
+        }
     }
 }
 

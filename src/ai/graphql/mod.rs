@@ -82,8 +82,9 @@ impl AiQuery {
         #[graphql(desc = "Only what follows this cursor.")] after: Option<String>,
         #[graphql(desc = "So many from the back, 1 to 100.")] last: Option<i32>,
         #[graphql(desc = "Only what precedes this cursor.")] before: Option<String>,
-        #[graphql(name = "where", desc = "Only executions that this lets through.")]
-        filter: Option<AiExecutionWhere>,
+        #[graphql(name = "where", desc = "Only executions that this lets through.")] filter: Option<
+            AiExecutionWhere,
+        >,
         #[graphql(desc = "How to sort; the newest first when absent.")] order_by: Option<
             Vec<Order<AiExecutionOrderField>>,
         >,

@@ -88,14 +88,7 @@ pub fn judge(job: &Job, ending: Ending, output: &Output) -> Verdict {
         (None, _) => 0,
     };
     let charge = computed.min(job.execution.credits_held);
-    Verdict {
-        status,
-        failure,
-        charge,
-        shortfall: computed - charge,
-        tokens,
-        usage_source: source,
-    }
+    Verdict { status, failure, charge, shortfall: computed - charge, tokens, usage_source: source }
 }
 
 fn code_of(kind: FailureKind) -> FailureCode {

@@ -56,11 +56,7 @@ pub fn tagged(tags: Vec<String>) -> Condition {
 }
 
 /// A tenant's execution, for code that has judged the right already.
-pub(crate) async fn row(
-    app: &App,
-    tenant: TenantId,
-    id: ExecutionId,
-) -> Result<execution::Model> {
+pub(crate) async fn row(app: &App, tenant: TenantId, id: ExecutionId) -> Result<execution::Model> {
     let found = execution::Entity::find_for(tenant, id).one(app.db.primary()).await?;
     found.ok_or(Error::NotFound("execution"))
 }

@@ -77,12 +77,7 @@ pub async fn quote(app: &App, actor: &Actor, wish: &Wish) -> Result<Quote> {
 }
 
 /// Starts a call and waits for its end, at most 60 s; then answers it as it stands.
-pub async fn execute(
-    app: &App,
-    actor: &Actor,
-    wish: Wish,
-    key: &str,
-) -> Result<execution::Model> {
+pub async fn execute(app: &App, actor: &Actor, wish: Wish, key: &str) -> Result<execution::Model> {
     let deadline = Instant::now() + PATIENCE;
     let started = start(app, actor, wish, key).await?;
     if started.status != ExecutionStatus::Running {
@@ -130,8 +125,7 @@ pub async fn start(app: &App, actor: &Actor, wish: Wish, key: &str) -> Result<ex
                 due::apply_due(app, account.id).await?;
             }
             Answer::Refused(Admission::Insufficient { available, held }) => {
-                let options =
-                    pricing::hold_options(&price, input_tokens, checked.max_tokens);
+                let options = pricing::hold_options(&price, input_tokens, checked.max_tokens);
                 let needed = options.last().map_or(0, |option| option.credits);
                 return Err(CreditError::Insufficient { needed, available, held }.into());
             }
@@ -143,8 +137,8 @@ pub async fn start(app: &App, actor: &Actor, wish: Wish, key: &str) -> Result<ex
     Err(Error::Unavailable("credit account"))
 }
 
-/// Reserves and, when that succeeds, runs: in a task of its own, so that a caller who leaves between
-/// the two leaves no execution behind that is held and never runs.
+/// Reserves and, when that succeeds, runs: in a task of its own, so that a caller who leaves
+/// between the two leaves no execution behind that is held and never runs.
 async fn attempt(
     app: &App,
     request: Request,
@@ -183,12 +177,7 @@ async fn reserve_and_run(
 }
 
 /// For whom the call runs: the caller, or a member whom an ADMIN names.
-async fn beneficiary(
-    app: &App,
-    actor: &Actor,
-    tenant: TenantId,
-    wish: &Wish,
-) -> Result<UserId> {
+async fn beneficiary(app: &App, actor: &Actor, tenant: TenantId, wish: &Wish) -> Result<UserId> {
     match wish.user {
         None => Ok(actor.user_id),
         Some(user) if user == actor.user_id => Ok(user),

@@ -90,14 +90,8 @@ pub async fn follow(
     // Subscribed before the row is read, so that no change falls between the two.
     let changes = app.events.subscribe(Topic::Execution(id));
     let row = history::get(app, actor, id).await?;
-    let follow = Follow {
-        app: app.clone(),
-        actor: actor.clone(),
-        row,
-        changes,
-        after,
-        is_over: false,
-    };
+    let follow =
+        Follow { app: app.clone(), actor: actor.clone(), row, changes, after, is_over: false };
     Ok(stream::unfold(follow, Follow::step))
 }
 

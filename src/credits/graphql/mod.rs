@@ -60,10 +60,8 @@ impl CreditQuery {
     /// use.
     async fn credit_account(&self, ctx: &Context<'_>) -> Answer<CreditAccount> {
         let caller = caller(ctx);
-        answer(ctx, async {
-            Ok(CreditAccount(accounts::get(&caller.app, caller.actor()?).await?))
-        })
-        .await
+        answer(ctx, async { Ok(CreditAccount(accounts::get(&caller.app, caller.actor()?).await?)) })
+            .await
     }
 
     /// Use and spending over at most 366 days, both ends included, in the tenant's calendar. For

@@ -201,9 +201,9 @@ impl Market {
         let plans = Plans::load(app.db.primary()).await?.into_vec();
         let on_sale = catalog::on_sale(app.db.primary(), account.plan_type, today).await?;
         // Cross-multiplied: price per credit without a division.
-        let cheapest = on_sale.into_iter().min_by(|a, b| {
-            (a.price_yen * b.credits_amount).cmp(&(b.price_yen * a.credits_amount))
-        });
+        let cheapest = on_sale
+            .into_iter()
+            .min_by(|a, b| (a.price_yen * b.credits_amount).cmp(&(b.price_yen * a.credits_amount)));
         Ok(Self { plans, cheapest })
     }
 
@@ -230,11 +230,8 @@ impl Market {
         let free_used = rows.iter().map(|row| row.free_credits).sum();
         let month_days = days_in_month(today.with_day(1).unwrap_or(today));
         let month_credits = (credits * month_days + days - 1) / days.max(1);
-        let mut options: Vec<PlanCost> = self
-            .plans
-            .iter()
-            .filter_map(|plan| self.month_on(plan, month_credits))
-            .collect();
+        let mut options: Vec<PlanCost> =
+            self.plans.iter().filter_map(|plan| self.month_on(plan, month_credits)).collect();
         options.sort_by_key(|option| option.total);
         let own = options.iter().find(|option| option.plan_type == account.plan_type);
         let own_total = own.map(|option| option.total);

@@ -94,11 +94,7 @@ fn daily(rows: &[usage_daily::Model], range: (NaiveDate, NaiveDate)) -> Vec<(Nai
 }
 
 /// Free credits of coming resets and expiries.
-async fn coming(
-    app: &App,
-    account: &credit_account::Model,
-    today: NaiveDate,
-) -> Result<Coming> {
+async fn coming(app: &App, account: &credit_account::Model, today: NaiveDate) -> Result<Coming> {
     let zone = period::zone(&account.time_zone);
     let plan = account.next_plan_type.unwrap_or(account.plan_type);
     let free = plan_in_force(app.db.primary(), plan).await?.monthly_free_credits;
@@ -116,9 +112,11 @@ async fn coming(
         .filter(credit_grant::Column::ExpiresAt.is_not_null())
         .all(app.db.primary())
         .await?;
-    coming.expiries.extend(expiring.iter().filter_map(|grant| {
-        Some((period::local_day(grant.expires_at?, zone), grant.remaining))
-    }));
+    coming.expiries.extend(
+        expiring.iter().filter_map(|grant| {
+            Some((period::local_day(grant.expires_at?, zone), grant.remaining))
+        }),
+    );
     coming.expiries.sort_unstable();
     Ok(coming)
 }
@@ -132,8 +130,8 @@ impl Runway {
     ) -> Self {
         let days_left = forecast.days_of(available, today);
         let (low, high) = days_left.map_or((None, None), |days| forecast.band(available, days));
-        let depletes_on = days_left
-            .and_then(|days| today.checked_add_days(Days::new(u64::try_from(days).ok()?)));
+        let depletes_on =
+            days_left.and_then(|days| today.checked_add_days(Days::new(u64::try_from(days).ok()?)));
         Self {
             days_left,
             depletes_on,

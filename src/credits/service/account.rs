@@ -1,7 +1,7 @@
 //! Opening an account, and reading one.
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use sea_orm::{EntityTrait, IntoActiveModel, QueryFilter, ColumnTrait, TryInsertResult};
+use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, TryInsertResult};
 
 use crate::actor::{Actor, Permission};
 use crate::app::App;
@@ -124,9 +124,7 @@ async fn grant_first_month(
         created_at: now,
     };
     let about = About { reference: Some(reset.id.0), ..About::default() };
-    monthly_reset::Entity::insert(reset.into_active_model())
-        .exec_without_returning(&**txn)
-        .await?;
+    monthly_reset::Entity::insert(reset.into_active_model()).exec_without_returning(&**txn).await?;
     let mut opened = ledger::open_books(txn, vec![account]).await?;
     for open in &mut opened {
         if credits > 0 {

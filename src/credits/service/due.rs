@@ -128,9 +128,10 @@ impl Calendar {
             .iter()
             .map(|period| (period::start_of_day(*period, zone), Due::Reset(*period)))
             .collect();
-        let expired = open.book.grants().filter(|grant| {
-            grant.remaining > 0 && !open.book.is_being_withdrawn(grant.id)
-        });
+        let expired = open
+            .book
+            .grants()
+            .filter(|grant| grant.remaining > 0 && !open.book.is_being_withdrawn(grant.id));
         due.extend(expired.filter_map(|grant| {
             let at = grant.expires_at.filter(|at| *at <= now)?;
             Some((at, Due::Expiry(grant.id)))
@@ -184,8 +185,7 @@ impl Calendar {
             carried_over_credits: carried_over,
             total_usage_previous_month: month.credits,
             most_used_function: month.most_used,
-            efficiency_score: efficiency::score(&month, free_before)
-                .map(|score| score.hundredths),
+            efficiency_score: efficiency::score(&month, free_before).map(|score| score.hundredths),
             created_at: now,
         })
     }

@@ -14,9 +14,7 @@ use crate::credits::service::account;
 use crate::db::{self, Txn};
 use crate::entity::credit_grant::GrantKind;
 use crate::entity::credit_transaction::TransactionType;
-use crate::entity::{
-    credit_draw, credit_grant, credit_transaction, credit_withdrawal, execution,
-};
+use crate::entity::{credit_draw, credit_grant, credit_transaction, credit_withdrawal, execution};
 use crate::error::{Error, Result, Violation};
 use crate::idempotency;
 use crate::ids::{AccountId, ExecutionId, GrantId, TenantId, TransactionId};
@@ -83,11 +81,8 @@ pub async fn grant_bonus(app: &App, actor: &Actor, bonus: Bonus) -> Result<credi
         reference_id: None,
         created_at: now,
     };
-    let about = About {
-        user: Some(actor.user_id),
-        description: bonus.description,
-        ..About::default()
-    };
+    let about =
+        About { user: Some(actor.user_id), description: bonus.description, ..About::default() };
     open.book.add_grant(grant.clone(), TransactionType::Bonus, about);
     ledger::save(&mut txn, vec![open], now).await?;
     let subject = Subject {
@@ -186,15 +181,15 @@ pub struct Refund {
 /// Gives an execution's credits back to the grants that paid, last drawn first, each with its cost.
 /// The part whose grant has expired, or is or was being withdrawn, becomes one REFUND grant of 30
 /// days at the same cost. The same key gives back once.
-pub async fn refund(
-    app: &App,
-    actor: &Actor,
-    refund: Refund,
-) -> Result<credit_transaction::Model> {
+pub async fn refund(app: &App, actor: &Actor, refund: Refund) -> Result<credit_transaction::Model> {
     actor.require(Permission::Platform)?;
     let now = app.clock.db_now();
     if refund.credits.is_some_and(|credits| credits < 1) {
-        return Err(Error::invalid("input.credits", "1以上を指定してください。", "must be 1 or more"));
+        return Err(Error::invalid(
+            "input.credits",
+            "1以上を指定してください。",
+            "must be 1 or more",
+        ));
     }
     let body = json!([refund.tenant, refund.execution, refund.credits, refund.description]);
     let mark = crate::ids::new_uuid();
@@ -272,11 +267,7 @@ struct Returns {
 }
 
 impl Returns {
-    async fn load(
-        txn: &Txn,
-        execution: &execution::Model,
-        now: DateTime<Utc>,
-    ) -> Result<Self> {
+    async fn load(txn: &Txn, execution: &execution::Model, now: DateTime<Utc>) -> Result<Self> {
         let sql = "SELECT d.* FROM ai_credit_draws d
                    JOIN ai_credit_holds h ON h.id = d.hold_id
                    WHERE h.execution_id = $1 AND d.returned < d.credits ORDER BY d.id DESC";

@@ -99,10 +99,7 @@ fn values<I: TypedId>(ids: &[I]) -> Vec<Value> {
 }
 
 /// The ledger of an account, to be filtered and paged.
-pub fn ledger(
-    actor: &Actor,
-    account: AccountId,
-) -> Result<Select<credit_transaction::Entity>> {
+pub fn ledger(actor: &Actor, account: AccountId) -> Result<Select<credit_transaction::Entity>> {
     actor.require(Permission::LedgerRead)?;
     Ok(credit_transaction::Entity::of_account(account))
 }

@@ -186,11 +186,7 @@ async fn find_holds(txn: &Txn, ids: Vec<Value>) -> Result<HashMap<HoldId, credit
 type Claim = (Facts, credit_hold::Model);
 
 /// Books the claimed holds on their accounts.
-async fn resolve(
-    txn: &mut Txn,
-    claims: Vec<Claim>,
-    now: DateTime<Utc>,
-) -> Result<Vec<Settlement>> {
+async fn resolve(txn: &mut Txn, claims: Vec<Claim>, now: DateTime<Utc>) -> Result<Vec<Settlement>> {
     let mut by_account: BTreeMap<AccountId, Vec<Claim>> = BTreeMap::new();
     for claim in claims {
         by_account.entry(claim.1.account_id).or_default().push(claim);
@@ -206,8 +202,7 @@ async fn resolve(
         let claims = by_account.remove(&open.account.id).unwrap_or_default();
         settlements.extend(book_claims(open, claims, &mut rollup, now)?);
     }
-    let fallen: Vec<_> =
-        opened.iter().filter_map(|open| fell_below(open, &settlements)).collect();
+    let fallen: Vec<_> = opened.iter().filter_map(|open| fell_below(open, &settlements)).collect();
     ledger::save(txn, opened, now).await?;
     rollup.write(txn).await?;
     for account in fallen {
@@ -349,9 +344,7 @@ impl Rollup {
         for ((account, day, function), used) in self.0 {
             values.extend([account.into(), day.into(), function.as_str().into()]);
             values.extend([used.runs, used.failures, used.time_ms, used.credits].map(Value::from));
-            values.extend(
-                [used.credits_on_success, used.free_credits, used.cost].map(Value::from),
-            );
+            values.extend([used.credits_on_success, used.free_credits, used.cost].map(Value::from));
         }
         db::execute(&**txn, sql, values).await?;
         Ok(())
@@ -368,8 +361,9 @@ fn fell_below(open: &OpenAccount, settlements: &[Settlement]) -> Option<credit_a
     let threshold = open.account.alert_threshold;
     let before = open.account.current_balance + charged;
     let crossed = open.book.current < threshold && before >= threshold;
-    crossed.then(|| {
-        credit_account::Model { current_balance: open.book.current, ..open.account.clone() }
+    crossed.then(|| credit_account::Model {
+        current_balance: open.book.current,
+        ..open.account.clone()
     })
 }
 
@@ -379,11 +373,8 @@ async fn raise_low_balance(
     now: DateTime<Utc>,
 ) -> Result<()> {
     let day = period::local_day(now, period::zone(&account.time_zone));
-    let severity = if account.current_balance < 10 {
-        AlertSeverity::Critical
-    } else {
-        AlertSeverity::Warning
-    };
+    let severity =
+        if account.current_balance < 10 { AlertSeverity::Critical } else { AlertSeverity::Warning };
     let alert = NewAlert {
         tenant: Some(account.tenant_id),
         kind: AlertKind::LowBalance,

@@ -34,11 +34,8 @@ pub async fn withdraw(
     now: DateTime<Utc>,
 ) -> Result<credit_withdrawal::Model> {
     let mut open = open(txn, wish.account).await?;
-    let left = open
-        .book
-        .grants()
-        .find(|grant| grant.id == wish.grant)
-        .map_or(0, |grant| grant.remaining);
+    let left =
+        open.book.grants().find(|grant| grant.id == wish.grant).map_or(0, |grant| grant.remaining);
     let asked = wish.credits.clamp(0, left);
     let mut row = withdrawal(&mut open, wish.grant, wish.reason, asked, now);
     row.reference_id = wish.reference;

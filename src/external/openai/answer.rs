@@ -157,11 +157,7 @@ impl Answer {
     /// An error in the middle of the stream keeps its class only while nothing was written.
     fn interruption(&self, error: &Value) -> ModelFailure {
         let refusal = Refusal::read(error);
-        let kind = if self.chars == 0 {
-            refusal.class_in_stream()
-        } else {
-            FailureKind::Broken
-        };
+        let kind = if self.chars == 0 { refusal.class_in_stream() } else { FailureKind::Broken };
         let detail = format!("error in the stream, {}", refusal.describe());
         let failure = ModelFailure::new(kind, detail);
         match refusal.status() {
@@ -179,12 +175,10 @@ impl Answer {
             None => self.ready.push_back(Err(failure)),
             Some(reason) if self.chars == 0 => {
                 let detail = format!("finished without text: {}", reason.as_str());
-                self.ready
-                    .push_back(Err(ModelFailure::new(FailureKind::Empty, detail)));
+                self.ready.push_back(Err(ModelFailure::new(FailureKind::Empty, detail)));
             }
             Some(reason) => {
-                self.ready
-                    .extend(self.usage.take().map(|usage| Ok(ChatEvent::Usage(usage))));
+                self.ready.extend(self.usage.take().map(|usage| Ok(ChatEvent::Usage(usage))));
                 self.ready.push_back(Ok(ChatEvent::Finished(reason)));
             }
         }
@@ -219,11 +213,9 @@ pub(super) fn failure(error: OpenAIError) -> ModelFailure {
         OpenAIError::Reqwest(_) => {
             ModelFailure::new(FailureKind::Unavailable, "unknown HTTP error")
         }
-        OpenAIError::JSONDeserialize(error, _) => broken(&format!(
-            "malformed chunk: {:?} at column {}",
-            error.classify(),
-            error.column()
-        )),
+        OpenAIError::JSONDeserialize(error, _) => {
+            broken(&format!("malformed chunk: {:?} at column {}", error.classify(), error.column()))
+        }
         OpenAIError::StreamError(_) => broken("the event stream was cut off or malformed"),
         OpenAIError::ApiError(error) => {
             let status = error.status_code.as_u16();

@@ -17,9 +17,7 @@ pub(super) struct Refusal {
 impl Refusal {
     /// Reads a body; one that is not JSON says nothing.
     pub(super) fn parse(body: &[u8]) -> Self {
-        serde_json::from_slice(body)
-            .map(|body| Self::read(&body))
-            .unwrap_or_default()
+        serde_json::from_slice(body).map(|body| Self::read(&body)).unwrap_or_default()
     }
 
     /// Reads `{"error": {…}}`, a bare error object, or a list of either.
@@ -28,11 +26,7 @@ impl Refusal {
         let error = body.get("error").unwrap_or(body);
         // Google's compatible endpoint has its class in `status`.
         let kind = word(error.get("type")).or_else(|| word(error.get("status")));
-        Self {
-            kind,
-            code: word(error.get("code")),
-            param: word(error.get("param")),
-        }
+        Self { kind, code: word(error.get("code")), param: word(error.get("param")) }
     }
 
     /// The class of a response with this status.
@@ -69,20 +63,12 @@ impl Refusal {
 
     /// For the log, such as `type=server_error code=500`.
     pub(super) fn describe(&self) -> String {
-        let parts = [
-            ("type", &self.kind),
-            ("code", &self.code),
-            ("param", &self.param),
-        ];
+        let parts = [("type", &self.kind), ("code", &self.code), ("param", &self.param)];
         let known = parts
             .iter()
             .filter_map(|(name, word)| word.as_ref().map(|word| format!("{name}={word}")));
         let known: Vec<String> = known.collect();
-        if known.is_empty() {
-            "no error type or code".to_owned()
-        } else {
-            known.join(" ")
-        }
+        if known.is_empty() { "no error type or code".to_owned() } else { known.join(" ") }
     }
 
     fn says(&self, word: &str) -> bool {
@@ -98,9 +84,7 @@ fn word(value: Option<&Value>) -> Option<String> {
         Value::String(text) => {
             let is_identifier = text.len() <= MAX_BYTES
                 && !text.is_empty()
-                && text
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"_.-[]".contains(&b));
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-[]".contains(&b));
             is_identifier.then(|| text.clone())
         }
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,

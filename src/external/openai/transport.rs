@@ -67,12 +67,7 @@ impl TransportError {
     pub(super) fn failure(&self) -> ModelFailure {
         match self {
             Self::Refused(error) => {
-                let ProviderError {
-                    status,
-                    retry_after,
-                    refusal,
-                    request_id,
-                } = error;
+                let ProviderError { status, retry_after, refusal, request_id } = error;
                 let detail = format!("HTTP {status}, {}{request_id}", refusal.describe());
                 ModelFailure::new(refusal.class(*status), detail)
                     .with_status(*status)
@@ -160,29 +155,19 @@ async fn send(
             let Some(pause) = error.pause_before_retry() else {
                 return Err(error);
             };
-            tracing::debug!(
-                "Retrying a model call after {} ms: {error}",
-                pause.as_millis()
-            );
+            tracing::debug!("Retrying a model call after {} ms: {error}", pause.as_millis());
             sleep(pause).await;
             attempt(&http, &factory).await?
         }
     };
-    if is_json(response.headers()) {
-        stream_of_one(response).await
-    } else {
-        Ok(bounded(response))
-    }
+    if is_json(response.headers()) { stream_of_one(response).await } else { Ok(bounded(response)) }
 }
 
 async fn attempt(
     http: &reqwest::Client,
     factory: &HttpRequestFactory,
 ) -> Result<Response, TransportError> {
-    let request = factory
-        .build()
-        .await
-        .map_err(|_| TransportError::Unsendable)?;
+    let request = factory.build().await.map_err(|_| TransportError::Unsendable)?;
     let response = http.execute(request).await.map_err(|error| {
         let cause = root_cause(&error);
         if error.is_connect() {
@@ -211,12 +196,7 @@ async fn provider_error(mut response: Response) -> ProviderError {
         };
         body.extend_from_slice(&piece);
     }
-    ProviderError {
-        status,
-        retry_after,
-        refusal: Refusal::parse(&body),
-        request_id,
-    }
+    ProviderError { status, retry_after, refusal: Refusal::parse(&body), request_id }
 }
 
 /// Seconds or, from some providers, milliseconds; the date form is not read.
@@ -232,22 +212,13 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 fn request_id(headers: &HeaderMap) -> String {
     const MAX_CHARS: usize = 80;
     let id = headers.get("x-request-id").and_then(|id| id.to_str().ok());
-    id.map(|id| {
-        format!(
-            ", request {}",
-            id.chars().take(MAX_CHARS).collect::<String>()
-        )
-    })
-    .unwrap_or_default()
+    id.map(|id| format!(", request {}", id.chars().take(MAX_CHARS).collect::<String>()))
+        .unwrap_or_default()
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let content_type = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    let essence = content_type
-        .and_then(|value| value.split(';').next())
-        .unwrap_or_default();
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = content_type.and_then(|value| value.split(';').next()).unwrap_or_default();
     essence.trim().eq_ignore_ascii_case("application/json")
 }
 
@@ -255,10 +226,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 async fn stream_of_one(mut response: Response) -> Result<Response, TransportError> {
     let mut body = Vec::new();
     loop {
-        let piece = response
-            .chunk()
-            .await
-            .map_err(|_| TransportError::Malformed("was cut off"))?;
+        let piece = response.chunk().await.map_err(|_| TransportError::Malformed("was cut off"))?;
         let Some(piece) = piece else { break };
         if body.len() + piece.len() > JSON_BODY_BYTES {
             return Err(TransportError::Malformed("is larger than 4 MiB"));
@@ -267,17 +235,13 @@ async fn stream_of_one(mut response: Response) -> Result<Response, TransportErro
     }
     let value: Value =
         serde_json::from_slice(&body).map_err(|_| TransportError::Malformed("is not JSON"))?;
-    Ok(event_stream(Body::from(format!(
-        "data: {value}\n\ndata: [DONE]\n\n"
-    ))))
+    Ok(event_stream(Body::from(format!("data: {value}\n\ndata: [DONE]\n\n"))))
 }
 
 fn bounded(response: Response) -> Response {
     // A last event without its blank line would be dropped by the parser.
     let end = stream::once(async { Ok(Bytes::from_static(b"\n\n")) });
-    event_stream(Body::wrap_stream(
-        limited(response.bytes_stream()).chain(end),
-    ))
+    event_stream(Body::wrap_stream(limited(response.bytes_stream()).chain(end)))
 }
 
 fn limited(

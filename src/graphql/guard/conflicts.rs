@@ -13,26 +13,16 @@ use super::Refusal;
 
 /// Looks at every selection set of the document together with the fragments it spreads.
 pub(super) fn refuse_conflicts(document: &ExecutableDocument) -> Result<(), Refusal> {
-    let operations = document
-        .operations
-        .iter()
-        .map(|(_, operation)| &operation.node.selection_set);
-    let fragments = document
-        .fragments
-        .values()
-        .map(|fragment| &fragment.node.selection_set);
+    let operations = document.operations.iter().map(|(_, operation)| &operation.node.selection_set);
+    let fragments = document.fragments.values().map(|fragment| &fragment.node.selection_set);
     let mut sets: Vec<&SelectionSet> = operations.chain(fragments).map(|set| &set.node).collect();
     while let Some(set) = sets.pop() {
         Keys::new(document).add_set(None, set)?;
-        sets.extend(
-            set.items
-                .iter()
-                .filter_map(|selection| match &selection.node {
-                    Selection::Field(field) => Some(&field.node.selection_set.node),
-                    Selection::InlineFragment(inline) => Some(&inline.node.selection_set.node),
-                    Selection::FragmentSpread(_) => None,
-                }),
-        );
+        sets.extend(set.items.iter().filter_map(|selection| match &selection.node {
+            Selection::Field(field) => Some(&field.node.selection_set.node),
+            Selection::InlineFragment(inline) => Some(&inline.node.selection_set.node),
+            Selection::FragmentSpread(_) => None,
+        }));
     }
     Ok(())
 }
@@ -45,11 +35,7 @@ struct Keys<'a> {
 
 impl<'a> Keys<'a> {
     fn new(document: &'a ExecutableDocument) -> Self {
-        Self {
-            document,
-            seen: HashMap::new(),
-            visited: HashSet::new(),
-        }
+        Self { document, seen: HashMap::new(), visited: HashSet::new() }
     }
 
     fn add_set(&mut self, on: Option<&'a str>, set: &'a SelectionSet) -> Result<(), Refusal> {
@@ -92,10 +78,7 @@ impl<'a> Keys<'a> {
         if is_same(known, &field.node) {
             return Ok(());
         }
-        Err(Refusal::FieldConflict {
-            key: super::excerpt(key),
-            pos: Some(field.pos),
-        })
+        Err(Refusal::FieldConflict { key: super::excerpt(key), pos: Some(field.pos) })
     }
 }
 
@@ -106,8 +89,6 @@ fn is_same(known: &Field, field: &Field) -> bool {
         || (known.name.node == field.name.node
             && known.arguments.len() == field.arguments.len()
             && known.arguments.iter().all(|(name, value)| {
-                field
-                    .get_argument(&name.node)
-                    .is_some_and(|other| other.node == value.node)
+                field.get_argument(&name.node).is_some_and(|other| other.node == value.node)
             }))
 }

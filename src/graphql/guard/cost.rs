@@ -68,12 +68,7 @@ pub fn weigh(
 ) -> Result<Weight, Refusal> {
     let chosen = choose(document, operation_name)?;
     let bound = Bound::new(&chosen.node, variables, limits)?;
-    let mut scales = Scales {
-        table,
-        bound: &bound,
-        memo: HashMap::new(),
-        visited: 0,
-    };
+    let mut scales = Scales { table, bound: &bound, memo: HashMap::new(), visited: 0 };
     for name in fragments_in_order(document)? {
         scales.weigh_fragment(document, name);
     }
@@ -89,9 +84,7 @@ pub fn weigh(
         }
     }
     if weighed.cost > limits.cost {
-        return Err(Refusal::TooCostly {
-            pos: Some(chosen.pos),
-        });
+        return Err(Refusal::TooCostly { pos: Some(chosen.pos) });
     }
     refuse_conflicts(document)?;
     values::judge(document, &chosen.node, &bound, table)?;
@@ -197,10 +190,7 @@ fn fragments_in_order(document: &ExecutableDocument) -> Result<Vec<&Name>, Refus
 
 fn cycle(document: &ExecutableDocument, name: &Name) -> Refusal {
     let pos = document.fragments.get(name).map(|fragment| fragment.pos);
-    Refusal::FragmentCycle {
-        name: excerpt(name),
-        pos,
-    }
+    Refusal::FragmentCycle { name: excerpt(name), pos }
 }
 
 fn spreads_of(set: &SelectionSet) -> Vec<&Name> {
@@ -293,39 +283,25 @@ impl<'a> Scales<'a> {
         let name = field.name.node.as_str();
         let table = self.table;
         let info = parent.and_then(|parent| table.find_field(parent, name));
-        let inner = self.weigh_set(
-            &field.selection_set.node,
-            info.map(|info| info.returns.as_str()),
-        );
+        let inner =
+            self.weigh_set(&field.selection_set.node, info.map(|info| info.returns.as_str()));
         let arguments = arguments_of_field(field);
         let tally = Tally {
             fields: 1,
-            aliases: inner
-                .aliases
-                .saturating_add(usize::from(field.alias.is_some())),
+            aliases: inner.aliases.saturating_add(usize::from(field.alias.is_some())),
             values: inner.values.saturating_add(self.count_values(&arguments)),
             has_meta_field: name.starts_with("__"),
             ..inner
         };
         if matches!(name, "__schema" | "__type") {
             let introspection_depth = inner.depth.max(inner.introspection_depth) + 1;
-            return Tally {
-                cost: 0,
-                depth: 1,
-                introspection_depth,
-                introspects: true,
-                ..tally
-            };
+            return Tally { cost: 0, depth: 1, introspection_depth, introspects: true, ..tally };
         }
         let is_object = !field.selection_set.node.items.is_empty();
         let own = info.map_or(usize::from(is_object), |info| info.cost);
         let times = info.map_or(1, |info| self.count_entries(info, &arguments));
         let cost = own.saturating_add(inner.cost.saturating_mul(times));
-        Tally {
-            cost,
-            depth: inner.depth + 1,
-            ..tally
-        }
+        Tally { cost, depth: inner.depth + 1, ..tally }
     }
 
     fn count_values(&self, arguments: &[Argument<'_>]) -> usize {
@@ -343,10 +319,7 @@ impl<'a> Scales<'a> {
         match info.page {
             Page::Fixed(times) => times,
             Page::Asked(default) => {
-                let asked = ["first", "last"]
-                    .into_iter()
-                    .filter_map(find)
-                    .filter_map(page_size);
+                let asked = ["first", "last"].into_iter().filter_map(find).filter_map(page_size);
                 asked.max().unwrap_or(default)
             }
             Page::Ids => match find("ids") {

@@ -20,14 +20,7 @@ pub fn scan(text: &str, limits: &Limits) -> Result<(), Refusal> {
     if text.len() > limits.document_bytes {
         return Err(Refusal::TooLarge);
     }
-    let mut scanner = Scanner {
-        text,
-        at: 0,
-        tokens: 0,
-        depth: 0,
-        directives: 0,
-        limits,
-    };
+    let mut scanner = Scanner { text, at: 0, tokens: 0, depth: 0, directives: 0, limits };
     while let Some(byte) = scanner.peek(0) {
         match byte {
             b' ' | b'\t' | b',' | b'\n' | b'\r' => scanner.at += 1,
@@ -182,8 +175,7 @@ impl Scanner<'_> {
     }
 
     fn is_hexadecimal(&self, ahead: usize) -> bool {
-        self.peek(ahead)
-            .is_some_and(|byte| byte.is_ascii_hexdigit())
+        self.peek(ahead).is_some_and(|byte| byte.is_ascii_hexdigit())
     }
 
     fn read_number(&mut self) -> Result<(), Refusal> {
@@ -207,31 +199,18 @@ impl Scanner<'_> {
             self.read_digits()?;
         }
         // Without this the parser would read `00` or `1.2.3` as other tokens than counted here.
-        let runs_on = self
-            .peek(0)
-            .is_some_and(|byte| byte == b'.' || is_name_part(byte));
-        if runs_on {
-            Err(self.syntax("malformed number"))
-        } else {
-            Ok(())
-        }
+        let runs_on = self.peek(0).is_some_and(|byte| byte == b'.' || is_name_part(byte));
+        if runs_on { Err(self.syntax("malformed number")) } else { Ok(()) }
     }
 
     fn read_digits(&mut self) -> Result<(), Refusal> {
         let start = self.at;
         self.skip_while(|byte| byte.is_ascii_digit());
-        if self.at == start {
-            Err(self.syntax("malformed number"))
-        } else {
-            Ok(())
-        }
+        if self.at == start { Err(self.syntax("malformed number")) } else { Ok(()) }
     }
 
     fn syntax(&self, message: &str) -> Refusal {
-        Refusal::Syntax {
-            message: message.to_owned(),
-            pos: self.pos(),
-        }
+        Refusal::Syntax { message: message.to_owned(), pos: self.pos() }
     }
 
     /// Line and column of the current byte, both from 1. Counted only when refusing, so that the
@@ -241,10 +220,7 @@ impl Scanner<'_> {
         let line_start = before.rfind(['\n', '\r']).map_or(0, |at| at + 1);
         let line_ends = before.matches(['\n', '\r']).count() - before.matches("\r\n").count();
         let column = before.get(line_start..)?.chars().count() + 1;
-        Some(Pos {
-            line: line_ends + 1,
-            column,
-        })
+        Some(Pos { line: line_ends + 1, column })
     }
 }
 

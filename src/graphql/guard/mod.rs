@@ -62,10 +62,7 @@ impl Limits {
     /// The same limits with the cost of a platform admin.
     pub fn for_platform_admin(&self) -> Self {
         let cost = self.cost.max(Self::PLATFORM_ADMIN_COST);
-        Self {
-            cost,
-            ..self.clone()
-        }
+        Self { cost, ..self.clone() }
     }
 }
 
@@ -280,9 +277,7 @@ fn refusal_of_parser(error: ParserError) -> Refusal {
     let text = error.to_string();
     // The parser draws the offending line, which may be the whole document, and puts the message
     // behind the last "= ".
-    let message = text
-        .rsplit_once("\n  = ")
-        .map_or(text.as_str(), |(_, last)| last);
+    let message = text.rsplit_once("\n  = ").map_or(text.as_str(), |(_, last)| last);
     let message = message.chars().take(MESSAGE_CHARACTERS).collect();
     Refusal::Syntax { message, pos }
 }

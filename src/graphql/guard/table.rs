@@ -81,9 +81,7 @@ impl CostTable {
                 TypeSystemDefinition::Type(ty) => table.add_type(&ty.node),
                 TypeSystemDefinition::Directive(directive) => {
                     let arguments = inputs(&directive.node.arguments);
-                    table
-                        .directives
-                        .insert(directive.node.name.node.to_string(), arguments);
+                    table.directives.insert(directive.node.name.node.to_string(), arguments);
                 }
             }
         }
@@ -93,14 +91,10 @@ impl CostTable {
 
     fn with_built_ins() -> Self {
         let condition = Type::new("Boolean!").map(|ty| Input { ty, default: None });
-        let arguments: Inputs = condition
-            .map(|input| ("if".to_owned(), input))
-            .into_iter()
-            .collect();
-        let directives = [
-            ("skip".to_owned(), arguments.clone()),
-            ("include".to_owned(), arguments),
-        ];
+        let arguments: Inputs =
+            condition.map(|input| ("if".to_owned(), input)).into_iter().collect();
+        let directives =
+            [("skip".to_owned(), arguments.clone()), ("include".to_owned(), arguments)];
         Self {
             types: HashMap::new(),
             directives: directives.into_iter().collect(),
@@ -129,12 +123,9 @@ impl CostTable {
             TypeKind::Object(object) => TypeInfo::Output(fields(&object.fields)),
             TypeKind::Interface(interface) => TypeInfo::Output(fields(&interface.fields)),
             TypeKind::Union(_) => TypeInfo::Output(HashMap::new()),
-            TypeKind::Enum(kind) => TypeInfo::Enum(
-                kind.values
-                    .iter()
-                    .map(|v| v.node.value.node.to_string())
-                    .collect(),
-            ),
+            TypeKind::Enum(kind) => {
+                TypeInfo::Enum(kind.values.iter().map(|v| v.node.value.node.to_string()).collect())
+            }
             TypeKind::InputObject(input) => TypeInfo::Input {
                 fields: inputs(&input.fields),
                 is_one_of: ty.directives.iter().any(is_one_of),
@@ -155,12 +146,8 @@ impl CostTable {
     // Prices need every type to be known, so they follow in a second pass.
     fn price_fields(&mut self) {
         let outputs: HashSet<String> = self.types.iter().filter_map(output_name).collect();
-        let connections: HashSet<String> = self
-            .types
-            .iter()
-            .filter(|(name, ty)| is_connection(name, ty))
-            .map(name_of)
-            .collect();
+        let connections: HashSet<String> =
+            self.types.iter().filter(|(name, ty)| is_connection(name, ty)).map(name_of).collect();
         for (parent, ty) in &mut self.types {
             let TypeInfo::Output(fields) = ty else {
                 continue;
@@ -176,11 +163,7 @@ impl CostTable {
                 }
                 let is_object = outputs.contains(&field.returns) && field.returns != "PageInfo";
                 let is_change = *parent == self.mutation;
-                field.cost = if is_change {
-                    MUTATION_COST
-                } else {
-                    usize::from(is_object)
-                };
+                field.cost = if is_change { MUTATION_COST } else { usize::from(is_object) };
             }
         }
     }
@@ -219,27 +202,19 @@ fn fields(definitions: &[Positioned<FieldDefinition>]) -> HashMap<String, FieldI
 fn field_info(field: &FieldDefinition) -> FieldInfo {
     let arguments = inputs(&field.arguments);
     let (returns, is_list) = named_type(&field.ty.node);
-    let paging = ["first", "last"]
-        .into_iter()
-        .find(|name| arguments.contains_key(*name));
+    let paging = ["first", "last"].into_iter().find(|name| arguments.contains_key(*name));
     let page = match paging {
         Some(_) => Page::Asked(default_page(&arguments)),
         None if is_list && arguments.contains_key("ids") => Page::Ids,
         None if is_list => Page::Fixed(ASSUMED_LIST),
         None => Page::Fixed(1),
     };
-    FieldInfo {
-        returns: returns.to_owned(),
-        page,
-        cost: 0,
-        arguments,
-    }
+    FieldInfo { returns: returns.to_owned(), page, cost: 0, arguments }
 }
 
 fn default_page(arguments: &Inputs) -> usize {
-    let defaults = ["first", "last"]
-        .into_iter()
-        .filter_map(|name| arguments.get(name)?.default.as_ref());
+    let defaults =
+        ["first", "last"].into_iter().filter_map(|name| arguments.get(name)?.default.as_ref());
     let stated = defaults.filter_map(page_size).max();
     stated.unwrap_or(DEFAULT_PAGE)
 }
@@ -258,15 +233,9 @@ pub(super) fn page_size(value: &Value) -> Option<usize> {
 fn inputs(definitions: &[Positioned<InputValueDefinition>]) -> Inputs {
     let input = |definition: &InputValueDefinition| Input {
         ty: definition.ty.node.clone(),
-        default: definition
-            .default_value
-            .as_ref()
-            .map(|value| value.node.clone()),
+        default: definition.default_value.as_ref().map(|value| value.node.clone()),
     };
-    definitions
-        .iter()
-        .map(|d| (d.node.name.node.to_string(), input(&d.node)))
-        .collect()
+    definitions.iter().map(|d| (d.node.name.node.to_string(), input(&d.node))).collect()
 }
 
 fn named_type(ty: &Type) -> (&str, bool) {

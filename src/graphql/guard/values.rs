@@ -26,9 +26,7 @@ pub(super) fn judge(
 ) -> Result<(), Refusal> {
     let judge = Judge { table, bound };
     for definition in &operation.variable_definitions {
-        judge
-            .variable(definition)
-            .map_err(|fault| invalid_variable(definition, &fault))?;
+        judge.variable(definition).map_err(|fault| invalid_variable(definition, &fault))?;
     }
     for directive in &operation.directives {
         judge.directive(&directive.node)?;
@@ -112,16 +110,9 @@ impl<'a> Judge<'a> {
         let table = self.table;
         let info = parent.and_then(|parent| table.find_field(parent, &field.name.node));
         if let Some(info) = info {
-            self.arguments(
-                &field.name.node,
-                &arguments_of_field(field),
-                &info.arguments,
-            )?;
+            self.arguments(&field.name.node, &arguments_of_field(field), &info.arguments)?;
         }
-        Ok((
-            info.map(|info| info.returns.as_str()),
-            &field.selection_set.node,
-        ))
+        Ok((info.map(|info| info.returns.as_str()), &field.selection_set.node))
     }
 
     // Unknown and missing arguments are the validator's to name.
@@ -130,14 +121,10 @@ impl<'a> Judge<'a> {
             let Some(input) = known.get(argument.name) else {
                 continue;
             };
-            self.input(&argument.value, input, Source::Document)
-                .map_err(|fault| {
-                    let place = format!("{}.{}", excerpt(of), excerpt(argument.name));
-                    Refusal::InvalidValue {
-                        message: fault.at(&place),
-                        pos: Some(argument.pos),
-                    }
-                })?;
+            self.input(&argument.value, input, Source::Document).map_err(|fault| {
+                let place = format!("{}.{}", excerpt(of), excerpt(argument.name));
+                Refusal::InvalidValue { message: fault.at(&place), pos: Some(argument.pos) }
+            })?;
         }
         Ok(())
     }
@@ -161,8 +148,7 @@ impl<'a> Judge<'a> {
             (Value::List(items), BaseType::List(item)) => {
                 let mut items = items.iter().enumerate();
                 items.try_for_each(|(index, value)| {
-                    self.value(value, item, source)
-                        .map_err(|fault| fault.within_item(index))
+                    self.value(value, item, source).map_err(|fault| fault.within_item(index))
                 })
             }
             // A single value stands for a list of one.
@@ -183,11 +169,7 @@ impl<'a> Judge<'a> {
             },
             _ => return self.of_schema(value, name, source),
         };
-        if fits {
-            Ok(())
-        } else {
-            Err(Fault::cannot_represent(name, value))
-        }
+        if fits { Ok(()) } else { Err(Fault::cannot_represent(name, value)) }
     }
 
     fn of_schema(&self, value: &Value, name: &str, source: Source) -> Result<(), Fault> {
@@ -219,9 +201,7 @@ impl<'a> Judge<'a> {
     }
 
     fn has_value(&self, value: &Value) -> bool {
-        self.bound
-            .resolve(value)
-            .is_some_and(|value| *value != Value::Null)
+        self.bound.resolve(value).is_some_and(|value| *value != Value::Null)
     }
 
     fn object(
@@ -233,8 +213,7 @@ impl<'a> Judge<'a> {
         for (name, value) in given {
             let input = fields.get(name.as_str());
             let input = input.ok_or_else(|| Fault::new("Unknown field").within(name))?;
-            self.input(value, input, source)
-                .map_err(|fault| fault.within(name))?;
+            self.input(value, input, source).map_err(|fault| fault.within(name))?;
         }
         let is_missing = |(name, input): &(&String, &Input)| {
             !input.ty.nullable && input.default.is_none() && !given.contains_key(name.as_str())
@@ -276,17 +255,12 @@ fn fits(declared: &BaseType, place: &BaseType) -> bool {
 }
 
 fn is_int(number: &Number) -> bool {
-    number
-        .as_i64()
-        .is_some_and(|number| i32::try_from(number).is_ok())
+    number.as_i64().is_some_and(|number| i32::try_from(number).is_ok())
 }
 
 fn invalid_variable(definition: &Positioned<VariableDefinition>, fault: &Fault) -> Refusal {
     let place = format!("${}", excerpt(&definition.node.name.node));
-    Refusal::InvalidVariable {
-        message: fault.at(&place),
-        pos: Some(definition.pos),
-    }
+    Refusal::InvalidVariable { message: fault.at(&place), pos: Some(definition.pos) }
 }
 
 /// What is wrong with a value, and the way to it, innermost step first.
@@ -297,10 +271,7 @@ struct Fault {
 
 impl Fault {
     fn new(says: &str) -> Self {
-        Self {
-            says: says.to_owned(),
-            steps: Vec::new(),
-        }
+        Self { says: says.to_owned(), steps: Vec::new() }
     }
 
     // Only numbers are repeated; a text may be personal data and refusals are logged.

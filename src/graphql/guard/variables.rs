@@ -84,12 +84,7 @@ impl<'a> Bound<'a> {
                 return Err(Refusal::TooManyValues { pos: Some(*pos) });
             }
             let definition = node;
-            let variable = Variable {
-                definition,
-                supplied,
-                effective,
-                size,
-            };
+            let variable = Variable { definition, supplied, effective, size };
             variables.insert(name, variable);
         }
         Ok(Self { variables })
@@ -102,17 +97,13 @@ impl<'a> Bound<'a> {
     /// How many values an argument holds, variables with all of theirs.
     pub(super) fn count(&self, value: &Value) -> usize {
         match value {
-            Value::List(items) => items
-                .iter()
-                .map(|item| self.count(item))
-                .fold(1, usize::saturating_add),
-            Value::Object(fields) => fields
-                .values()
-                .map(|field| self.count(field))
-                .fold(1, usize::saturating_add),
-            _ => variable_of(value)
-                .and_then(|name| self.variables.get(name))
-                .map_or(1, |v| v.size),
+            Value::List(items) => {
+                items.iter().map(|item| self.count(item)).fold(1, usize::saturating_add)
+            }
+            Value::Object(fields) => {
+                fields.values().map(|field| self.count(field)).fold(1, usize::saturating_add)
+            }
+            _ => variable_of(value).and_then(|name| self.variables.get(name)).map_or(1, |v| v.size),
         }
     }
 

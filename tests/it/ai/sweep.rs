@@ -141,7 +141,7 @@ async fn the_caller_who_still_waits_hears_of_the_sweep() {
     };
 
     let waiting = person.executes("When?", "waiting-on");
-    let (payload, swept) = within(async { tokio::join!(waiting, sweeping) }).await;
+    let (payload, swept) = Box::pin(within(async { tokio::join!(waiting, sweeping) })).await;
 
     assert_eq!(swept, 1);
     assert_eq!(payload["execution"]["failure"]["code"], "INTERRUPTED", "{payload}");

@@ -47,7 +47,10 @@ async fn a_bonus_is_given_once_for_a_key_and_another_body_is_refused() {
     let other = gives(&root, wish).await;
 
     assert_eq!(first["userErrors"], json!([]));
-    assert_eq!((&first["grant"]["kind"], &first["grant"]["granted"]), (&json!("BONUS"), &json!(50)));
+    assert_eq!(
+        (&first["grant"]["kind"], &first["grant"]["granted"]),
+        (&json!("BONUS"), &json!(50))
+    );
     assert_eq!(first["grant"]["description"], "障害のお詫び");
     assert_eq!(again, first);
     assert_eq!(other["userErrors"][0]["code"], "IDEMPOTENCY_CONFLICT", "{other}");
@@ -123,8 +126,12 @@ async fn a_bonus_with_values_out_of_range_names_each_and_gives_nothing() {
     lost["tenantId"] = json!(hotel.user.id.to_string());
     let wrong = gives(&root, lost).await;
 
-    let mut fields: Vec<_> = reply["userErrors"].as_array().unwrap().iter()
-        .map(|error| error["field"][1].as_str().unwrap()).collect();
+    let mut fields: Vec<_> = reply["userErrors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| error["field"][1].as_str().unwrap())
+        .collect();
     fields.sort_unstable();
     assert_eq!(fields, ["credits", "description", "expiresAt"], "{reply}");
     assert_eq!(short["userErrors"][0]["field"], json!(["input", "idempotencyKey"]));
@@ -142,11 +149,9 @@ async fn a_tenants_own_admin_may_do_nothing_of_this() {
         "idempotencyKey": "give-me-it-back" });
     let plan = json!({ "tenantId": tenant, "planType": "ENTERPRISE" });
 
-    for (query, input) in [
-        (BONUS, bonus(&hotel, 50, "for-myself-please")),
-        (REFUND, refund),
-        (PLAN_SET, plan),
-    ] {
+    for (query, input) in
+        [(BONUS, bonus(&hotel, 50, "for-myself-please")), (REFUND, refund), (PLAN_SET, plan)]
+    {
         let reply = hotel.admin.asks(query, json!({ "input": input })).await;
         assert_eq!(reply["errors"][0]["extensions"]["code"], "FORBIDDEN", "{reply}");
         assert!(reply["data"].as_object().unwrap().values().all(Value::is_null), "{reply}");
@@ -180,10 +185,16 @@ async fn an_execution_is_refunded_in_parts_up_to_its_charge() {
 
     assert_eq!(part["transaction"]["credits"], 10, "{part}");
     assert_eq!(part["transaction"]["totalCost"]["amount"], "100");
-    assert_eq!((&part["balance"]["current"], &again["transaction"]["id"]), (&json!(80), &part["transaction"]["id"]));
+    assert_eq!(
+        (&part["balance"]["current"], &again["transaction"]["id"]),
+        (&json!(80), &part["transaction"]["id"])
+    );
     assert_eq!(conflict["userErrors"][0]["code"], "IDEMPOTENCY_CONFLICT");
     assert_eq!(much["userErrors"][0]["code"], "INVALID_STATE", "{much}");
-    assert_eq!((&rest["transaction"]["credits"], &rest["balance"]["current"]), (&json!(20), &json!(100)));
+    assert_eq!(
+        (&rest["transaction"]["credits"], &rest["balance"]["current"]),
+        (&json!(20), &json!(100))
+    );
     assert_eq!(none["userErrors"][0]["code"], "INVALID_STATE", "{none}");
     assert_eq!(foreign["userErrors"][0]["code"], "NOT_FOUND", "{foreign}");
     assert_books(&app).await;
@@ -221,7 +232,10 @@ async fn a_tenants_plan_is_set_with_its_end_and_tops_up() {
 
     assert_eq!(reply["userErrors"], json!([]));
     let account = &reply["account"];
-    assert_eq!((&account["planType"], &account["nextPlanType"]), (&json!("PROFESSIONAL"), &Value::Null));
+    assert_eq!(
+        (&account["planType"], &account["nextPlanType"]),
+        (&json!("PROFESSIONAL"), &Value::Null)
+    );
     assert_eq!(account["balance"]["current"], 1_000);
     let until = account["entitledUntil"].as_str().unwrap();
     assert_eq!(super::at(until), super::at("2027-03-31T15:00:00Z"));
@@ -234,7 +248,8 @@ async fn a_tenants_plan_is_set_with_its_end_and_tops_up() {
 #[tokio::test]
 async fn ten_upgrades_at_once_top_up_once() {
     let app = TestApp::start().await;
-    let (hotel, root) = (subscriber(&app, PlanType::Essential).await, app.platform_admin(None).await);
+    let (hotel, root) =
+        (subscriber(&app, PlanType::Essential).await, app.platform_admin(None).await);
     let nodes = [app.app.clone(), app.replica().await, app.replica().await];
 
     join_all((0..10).map(|number| {
@@ -260,8 +275,7 @@ async fn a_dispute_of_unknown_credits_or_of_another_account_is_refused() {
     let now = app.clock.db_now();
     let theirs = other.account().await.id;
     let mut txn = app.app.db.begin().await.unwrap();
-    let foreign =
-        musubi::credits::service::withdraw::put_back(&mut txn, theirs, row.id, now).await;
+    let foreign = musubi::credits::service::withdraw::put_back(&mut txn, theirs, row.id, now).await;
     txn.rollback().await.unwrap();
     put_back(&app.app, &row).await;
 
@@ -301,7 +315,10 @@ async fn a_purchase_is_granted_once() {
     let reference = musubi::ids::new_uuid();
     let buy = async || {
         let purchase = musubi::credits::service::grant::Purchase {
-            account, credits: 10, price: 100, reference,
+            account,
+            credits: 10,
+            price: 100,
+            reference,
         };
         let mut txn = app.app.db.begin().await.unwrap();
         let now = app.clock.db_now();

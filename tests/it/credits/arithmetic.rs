@@ -17,7 +17,8 @@ async fn chatbot() -> function_price::Model {
 }
 
 fn options(list: &[(i64, i64)]) -> Vec<HoldOption> {
-    list.iter().map(|(credits, max_tokens)| HoldOption { credits: *credits, max_tokens: *max_tokens })
+    list.iter()
+        .map(|(credits, max_tokens)| HoldOption { credits: *credits, max_tokens: *max_tokens })
         .collect()
 }
 
@@ -46,10 +47,7 @@ async fn a_hold_shrinks_into_cheaper_tiers_but_never_under_100_tokens() {
     assert_eq!(hold_options(&price, 900, 800), options(&[(3, 800), (2, 100)]));
     assert_eq!(hold_options(&price, 901, 800), options(&[(3, 800)]));
     assert_eq!(hold_options(&price, 500, 4_000), options(&[(4, 4_000), (3, 3_500), (2, 500)]));
-    assert_eq!(
-        hold_options(&price, 15_000, 4_000),
-        options(&[(6, 4_000), (4, 1_000)])
-    );
+    assert_eq!(hold_options(&price, 15_000, 4_000), options(&[(6, 4_000), (4, 1_000)]));
 }
 
 #[tokio::test]
@@ -85,7 +83,10 @@ async fn a_refusal_names_what_is_needed_free_and_held() {
 
     let error = &reply["userErrors"][0];
     assert_eq!(error["code"], "INSUFFICIENT_CREDITS", "{reply}");
-    assert_eq!((&error["needed"], &error["available"], &error["held"]), (&json!(2), &json!(1), &json!(9)));
+    assert_eq!(
+        (&error["needed"], &error["available"], &error["held"]),
+        (&json!(2), &json!(1), &json!(9))
+    );
     release(&app.app, &job).await;
     let again = hotel.user.executes("こんにちは", "one-is-too-few").await;
     assert_eq!(again["execution"]["status"], "SUCCEEDED", "the refusal was remembered: {again}");
@@ -137,7 +138,8 @@ fn the_worked_example_of_the_efficiency_score_is_92_42() {
 
 #[test]
 fn the_score_has_its_bounds_and_a_term_without_divisor_counts_nothing() {
-    let of = |used: MonthUse, free| score(&used, free).map(|score| (score.hundredths, score.weakest));
+    let of =
+        |used: MonthUse, free| score(&used, free).map(|score| (score.hundredths, score.weakest));
 
     assert_eq!(of(month(0, 0, 0, 0), 200), None);
     assert_eq!(of(month(10, 0, 900, 900), 200).unwrap().0, 10_000);

@@ -14,7 +14,8 @@ const PACKAGE: &str = "package { id version planType credits price { amount } di
 
 async fn changes(person: &Person, mutation: &str, input: Value) -> Value {
     let kind = format!("{}{}Input", mutation[..1].to_uppercase(), &mutation[1..]);
-    let query = format!("mutation ($input: {kind}!) {{ {mutation}(input: $input) {{ {PACKAGE} }} }}");
+    let query =
+        format!("mutation ($input: {kind}!) {{ {mutation}(input: $input) {{ {PACKAGE} }} }}");
     person.gets(&query, json!({ "input": input })).await[mutation].clone()
 }
 
@@ -48,8 +49,14 @@ async fn a_package_that_is_made_shows_what_was_asked() {
     let package = &made["package"];
     assert_eq!((&package["version"], &package["isActive"]), (&json!(1), &json!(true)));
     assert_eq!((&package["discountRate"], &package["taxRate"]), (&json!("11.5"), &json!("10")));
-    assert_eq!((&package["pricePerCredit"], &package["price"]["amount"]), (&json!("17.60"), &json!("8800")));
-    assert_eq!((&package["validFrom"], &package["validUntil"]), (&json!("2026-11-01"), &json!("2026-12-31")));
+    assert_eq!(
+        (&package["pricePerCredit"], &package["price"]["amount"]),
+        (&json!("17.60"), &json!("8800"))
+    );
+    assert_eq!(
+        (&package["validFrom"], &package["validUntil"]),
+        (&json!("2026-11-01"), &json!("2026-12-31"))
+    );
 }
 
 #[tokio::test]
@@ -144,7 +151,8 @@ async fn a_retired_package_is_not_sold_or_changed_but_can_still_be_read() {
     assert_eq!((&again["package"]["version"], &again["userErrors"]), (&json!(2), &json!([])));
     assert_eq!(changed["userErrors"][0]["code"], "INVALID_STATE", "{changed}");
     assert_eq!(sees(&hotel.user).await, Vec::<i64>::new());
-    let query = "query ($id: ID!) { node(id: $id) { id ... on CreditPackage { credits isActive } } }";
+    let query =
+        "query ($id: ID!) { node(id: $id) { id ... on CreditPackage { credits isActive } } }";
     let node = hotel.user.gets(query, json!({ "id": id })).await["node"].clone();
     assert_eq!(node, json!({ "id": id, "credits": 500, "isActive": false }));
 }
@@ -240,7 +248,8 @@ async fn of_ten_new_versions_of_a_plan_on_one_version_one_is_made() {
 
     let replies = updates(Some(1)).await;
     let done = replies.iter().filter(|reply| reply["userErrors"] == json!([])).count();
-    let stale = replies.iter().filter(|reply| reply["userErrors"][0]["currentVersion"] == 2).count();
+    let stale =
+        replies.iter().filter(|reply| reply["userErrors"][0]["currentVersion"] == 2).count();
     let unconditional = updates(None).await;
 
     assert_eq!((done, stale), (1, 9));

@@ -83,7 +83,10 @@ async fn the_figures_of_twenty_days_are_those_worked_out_by_hand() {
 
     let period = json!({ "startDate": "2026-11-01", "endDate": "2026-11-20", "days": 20 });
     assert_eq!(figures["period"], period);
-    assert_eq!((&figures["totalCreditsUsed"], &figures["averageDaily"]), (&json!(400), &json!("20")));
+    assert_eq!(
+        (&figures["totalCreditsUsed"], &figures["averageDaily"]),
+        (&json!(400), &json!("20"))
+    );
     let peak = json!({ "date": "2026-11-02", "credits": 300, "executions": 12 });
     assert_eq!(figures["peakDay"], peak);
     // 50 × 14/15 + 30 × 390/400 + 20 × min(1, 400/133)
@@ -127,10 +130,16 @@ async fn heavy_use_suggests_the_plan_that_costs_least_with_its_arithmetic() {
         .map(|plan| {
             let number = |name: &str| plan[name].as_i64().unwrap();
             let yen = |name: &str| plan[name]["amount"].as_str().unwrap().to_owned();
-            (plan["planType"].as_str().unwrap(), number("paidCredits"), yen("paidCost"), yen("total"))
+            (
+                plan["planType"].as_str().unwrap(),
+                number("paidCredits"),
+                yen("paidCost"),
+                yen("total"),
+            )
         })
         .collect();
-    let row = |plan, credits, cost: &str, total: &str| (plan, credits, cost.to_owned(), total.to_owned());
+    let row =
+        |plan, credits, cost: &str, total: &str| (plan, credits, cost.to_owned(), total.to_owned());
     assert_eq!(
         totals,
         [

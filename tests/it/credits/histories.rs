@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use fastrand::Rng;
-use futures_util::future::{BoxFuture, join_all};
 use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
 use musubi::ai::service::run::Job;
 use musubi::ai::service::sweep::sweep;
 use musubi::app::App;
@@ -264,9 +264,10 @@ impl World {
     async fn tenant_plan(&mut self) -> String {
         let plans = [PlanType::Essential, PlanType::Professional, PlanType::Enterprise];
         let plan = *self.rng.choice(&plans).unwrap();
-        let until = self.rng.bool().then(|| {
-            self.app.clock.db_now() + TimeDelta::days(self.rng.i64(-10..60))
-        });
+        let until = self
+            .rng
+            .bool()
+            .then(|| self.app.clock.db_now() + TimeDelta::days(self.rng.i64(-10..60)));
         set_plan(&self.app, &self.hotel, plan, until).await;
         format!("plan {plan} until {until:?}")
     }
@@ -340,7 +341,8 @@ impl World {
         }
         let open: Vec<_> = withdrawals(&self.app, &self.hotel).await;
         for grant in grants(&self.app, &self.hotel).await {
-            let is_open = open.iter().any(|row| row.grant_id == grant.id && row.closed_at.is_none());
+            let is_open =
+                open.iter().any(|row| row.grant_id == grant.id && row.closed_at.is_none());
             let Some(expiry) = grant.expires_at.filter(|_| grant.remaining > 0 && !is_open) else {
                 continue;
             };
@@ -390,12 +392,7 @@ impl World {
         paid
     }
 
-    fn errand<'a>(
-        &'a self,
-        nodes: &'a [App],
-        rng: &mut Rng,
-        paid: &[Job],
-    ) -> BoxFuture<'a, ()> {
+    fn errand<'a>(&'a self, nodes: &'a [App], rng: &mut Rng, paid: &[Job]) -> BoxFuture<'a, ()> {
         let node = rng.choice(nodes).unwrap();
         let (credits, lasts) = (rng.i64(1..60), TimeDelta::hours(rng.i64(1..700)));
         let job = rng.choice(paid).cloned();

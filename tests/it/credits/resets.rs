@@ -172,7 +172,10 @@ async fn a_month_begins_at_the_tenants_own_midnight_in_summer_and_winter() {
     for (zone, starts) in [
         ("Asia/Tokyo", ["2026-10-31T15:00:00Z", "2026-11-30T15:00:00Z", "2027-03-31T15:00:00Z"]),
         // The clocks go back on 1 November at 02:00: the month itself still began in summer time.
-        ("America/New_York", ["2026-11-01T04:00:00Z", "2026-12-01T05:00:00Z", "2027-04-01T04:00:00Z"]),
+        (
+            "America/New_York",
+            ["2026-11-01T04:00:00Z", "2026-12-01T05:00:00Z", "2027-04-01T04:00:00Z"],
+        ),
         ("Europe/London", ["2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z", "2027-03-31T23:00:00Z"]),
     ] {
         app.clock.set(at("2026-10-20T03:00:00Z"));

@@ -158,7 +158,8 @@ async fn a_projection_of_no_day_or_of_more_than_a_year_is_refused() {
     let hotel = app.hotel().await;
 
     for days in [0, -1, 367] {
-        let query = format!("{{ creditAccount {{ runway {{ projection(days: {days}) {{ date }} }} }} }}");
+        let query =
+            format!("{{ creditAccount {{ runway {{ projection(days: {days}) {{ date }} }} }} }}");
         let reply = hotel.user.asks(&query, json!({})).await;
         assert_eq!(reply["errors"][0]["extensions"]["code"], "INVALID_INPUT", "{reply}");
     }

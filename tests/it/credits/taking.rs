@@ -28,10 +28,7 @@ async fn an_older_hold_draws_from_the_expired_grant_first_and_lowers_what_is_ask
     assert!(row.closed_at.is_some());
     assert_eq!(draws(&app, &older).await[0].grant_id, bonus.id);
     assert_eq!(left(&app, &hotel).await, [("PURCHASED", 100, 1_000), ("BONUS", 0, 0)]);
-    assert_eq!(
-        story(&app, &hotel).await[2..],
-        [("EXPIRY", -50), ("USAGE", -30), ("EXPIRY", -20)]
-    );
+    assert_eq!(story(&app, &hotel).await[2..], [("EXPIRY", -50), ("USAGE", -30), ("EXPIRY", -20)]);
     assert_books(&app).await;
 }
 

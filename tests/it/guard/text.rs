@@ -13,10 +13,7 @@ fn scans(text: &str, limits: &Limits) -> &'static str {
 }
 
 fn unbounded() -> Limits {
-    Limits {
-        document_bytes: usize::MAX,
-        ..Limits::default()
-    }
+    Limits { document_bytes: usize::MAX, ..Limits::default() }
 }
 
 #[test]
@@ -41,11 +38,7 @@ fn deep_documents_are_refused_before_the_parser() {
         ];
         for document in documents {
             let head: String = document.chars().take(40).collect();
-            assert_eq!(
-                kind(checked_within(&document, &unbounded())),
-                "TOO_DEEP",
-                "{depth} {head}"
-            );
+            assert_eq!(kind(checked_within(&document, &unbounded())), "TOO_DEEP", "{depth} {head}");
         }
     }
 }
@@ -60,12 +53,7 @@ fn the_scan_counts_exactly() {
         ("query($x:[Int!]!=null&|)", 15, 2, 0),
         (r#"{a(b:"[[[(((@@@ \" \\")}"#, 8, 2, 0),
         (r#"{a(b:"\\"[)]}"#, 10, 3, 0),
-        (
-            "{a(b:\"\"\"[[[ \" \"\" \\\"\"\" @@@ \n # \\\"\"\")\"\"\")}",
-            8,
-            2,
-            0,
-        ),
+        ("{a(b:\"\"\"[[[ \" \"\" \\\"\"\" @@@ \n # \\\"\"\")\"\"\")}", 8, 2, 0),
         ("{a(b:\"\"[)}", 9, 3, 0),
         ("{a(b:\"\"\"\"\"\"[)}", 9, 3, 0),
         ("{a(b:\"#\"[ #[[[\r[)}", 10, 4, 0),
@@ -75,32 +63,18 @@ fn the_scan_counts_exactly() {
         ("", 0, 0, 0),
     ];
     for (text, tokens, brackets, directives) in cases {
-        let exact = Limits {
-            tokens,
-            brackets,
-            directives,
-            ..Limits::default()
-        };
+        let exact = Limits { tokens, brackets, directives, ..Limits::default() };
         assert_eq!(scans(text, &exact), "PASSES", "{text}");
         if tokens > 0 {
-            let one_less = Limits {
-                tokens: tokens - 1,
-                ..exact.clone()
-            };
+            let one_less = Limits { tokens: tokens - 1, ..exact.clone() };
             assert_eq!(scans(text, &one_less), "TOO_MANY_TOKENS", "{text}");
         }
         if brackets > 0 {
-            let one_less = Limits {
-                brackets: brackets - 1,
-                ..exact.clone()
-            };
+            let one_less = Limits { brackets: brackets - 1, ..exact.clone() };
             assert_eq!(scans(text, &one_less), "TOO_DEEP", "{text}");
         }
         if directives > 0 {
-            let one_less = Limits {
-                directives: directives - 1,
-                ..exact.clone()
-            };
+            let one_less = Limits { directives: directives - 1, ..exact.clone() };
             assert_eq!(scans(text, &one_less), "TOO_MANY_DIRECTIVES", "{text}");
         }
     }
@@ -121,29 +95,12 @@ fn text_that_is_no_sequence_of_tokens_is_a_syntax_refusal() {
         "\"\"\" a \\\"\"\"",
         "\"\"\"\\\"\"\"\"\"",
     ];
-    let numbers = [
-        "01", "1a", "1.", "1.a", "-", "1e", "1e+", "1.2.3", "1_", "-01", "--1",
-    ];
-    let others = [
-        ".",
-        "..",
-        "....",
-        "?",
-        "%",
-        "é",
-        "\u{0}",
-        "\\",
-        "'a'",
-        "}",
-        "{}}",
-        "a \u{a0} b",
-        "\u{c}",
-    ];
+    let numbers = ["01", "1a", "1.", "1.a", "-", "1e", "1e+", "1.2.3", "1_", "-01", "--1"];
+    let others =
+        [".", "..", "....", "?", "%", "é", "\u{0}", "\\", "'a'", "}", "{}}", "a \u{a0} b", "\u{c}"];
     for text in strings.into_iter().chain(numbers).chain(others) {
         let scanned = scan(text, &Limits::default());
-        let is_syntax = scanned
-            .as_ref()
-            .is_err_and(|refusal| !refusal.is_validation());
+        let is_syntax = scanned.as_ref().is_err_and(|refusal| !refusal.is_validation());
         assert!(is_syntax, "{text:?} {scanned:?}");
     }
     // Kinds of brackets are the parser's to match.
@@ -162,14 +119,8 @@ fn a_refusal_tells_where() {
     assert_eq!(place("{\r\n a\r \"x }"), Some((3, 2)));
     assert_eq!(place("{ a(b: ) }"), Some((1, 8)));
     assert_eq!(place("{ viewer { id } }\n{ viewer { id } }"), Some((2, 1)));
-    assert_eq!(
-        place("{\n creditAnalytics(days: 3000000000) { total } }"),
-        Some((2, 24))
-    );
-    assert_eq!(
-        place("query A(\n $x: Int!) { sum(values: [$x]) }"),
-        Some((2, 2))
-    );
+    assert_eq!(place("{\n creditAnalytics(days: 3000000000) { total } }"), Some((2, 24)));
+    assert_eq!(place("query A(\n $x: Int!) { sum(values: [$x]) }"), Some((2, 2)));
 }
 
 #[test]
@@ -177,10 +128,7 @@ fn a_message_of_the_parser_is_short_and_does_not_repeat_the_document() {
     let text = format!("{{ a(b: {} }}", "secret ".repeat(500));
     let told = message(checked(&text));
     assert!(told.starts_with("Syntax error: expected "), "{told}");
-    assert!(
-        told.chars().count() <= 220 && !told.contains("secret"),
-        "{told}"
-    );
+    assert!(told.chars().count() <= 220 && !told.contains("secret"), "{told}");
     let twice = format!("query {0} {{ a }} query {0} {{ a }}", "n".repeat(9_000));
     assert!(message(checked(&twice)).chars().count() <= 220);
 }
@@ -188,18 +136,8 @@ fn a_message_of_the_parser_is_short_and_does_not_repeat_the_document() {
 #[test]
 fn refusals_do_not_tell_the_limits() {
     let limits = Limits::default();
-    let numbers = [
-        limits.document_bytes,
-        limits.tokens,
-        limits.brackets,
-        limits.directives,
-    ];
-    let harmful = [
-        "a ".repeat(20_000),
-        "a ".repeat(5_000),
-        "{".repeat(40),
-        "@".repeat(60),
-    ];
+    let numbers = [limits.document_bytes, limits.tokens, limits.brackets, limits.directives];
+    let harmful = ["a ".repeat(20_000), "a ".repeat(5_000), "{".repeat(40), "@".repeat(60)];
     for text in harmful {
         let told = message(checked(&text));
         let repeats = |number: &usize| told.contains(&number.to_string());
@@ -210,26 +148,13 @@ fn refusals_do_not_tell_the_limits() {
 #[test]
 fn size_is_bounded_whatever_it_consists_of() {
     let filled = |filler: &str, bytes: usize| {
-        format!(
-            "{{ viewer {{ id }} {}\n }}",
-            filler.repeat(bytes / filler.len())
-        )
+        format!("{{ viewer {{ id }} {}\n }}", filler.repeat(bytes / filler.len()))
     };
-    for filler in [
-        ",", " ", "\n", "#", "#\n", "\u{feff}", "a ", "\"", "{", "日",
-    ] {
-        assert_eq!(
-            kind(checked(&filled(filler, 4 * MEBIBYTE))),
-            "TOO_LARGE",
-            "{filler:?}"
-        );
+    for filler in [",", " ", "\n", "#", "#\n", "\u{feff}", "a ", "\"", "{", "日"] {
+        assert_eq!(kind(checked(&filled(filler, 4 * MEBIBYTE))), "TOO_LARGE", "{filler:?}");
     }
     for filler in [",", "\n", "# (\n", "#", "\u{feff}"] {
-        assert_eq!(
-            kind(checked(&filled(filler, 30_000))),
-            "PASSES",
-            "{filler:?}"
-        );
+        assert_eq!(kind(checked(&filled(filler, 30_000))), "PASSES", "{filler:?}");
         let many = filled(filler, 4 * MEBIBYTE);
         assert_eq!(scans(&many, &unbounded()), "PASSES", "{filler:?}");
     }
@@ -243,13 +168,7 @@ fn a_block_string_ends_where_the_parser_ends_it() {
     // `\\"""` is a backslash and an escaped quote: the string goes on.
     let after_backslashes = format!("{{ sum(label: \"\"\"x\\\\\"\"\" {hidden}\"\"\") }}");
     assert_eq!(kind(checked(&after_backslashes)), "PASSES");
-    for string in [
-        "\"\"\"x\"\"\"",
-        "\"\"",
-        "\"\"\"\"\"\"",
-        "\"\\\\\"",
-        "\"\\\"\"",
-    ] {
+    for string in ["\"\"\"x\"\"\"", "\"\"", "\"\"\"\"\"\"", "\"\\\\\"", "\"\\\"\""] {
         let outside = format!("{{ sum(label: {string} values: {hidden}) }}");
         assert_eq!(kind(checked(&outside)), "TOO_DEEP", "{string}");
     }
@@ -274,10 +193,7 @@ fn no_text_makes_the_scan_panic_or_hides_a_bracket_from_it() {
         "{", "}", "(", ")", "[", "]", "\"", "\"\"\"", "\\", "\\\"\"\"", "#", "\n", "\r", "a", "on",
         ":", "$", "@", "...", ".", "1", "-", "0", "e", "!", "=", "|", "&", "日", "\u{feff}", " ",
     ];
-    let flat = Limits {
-        brackets: 1,
-        ..Limits::default()
-    };
+    let flat = Limits { brackets: 1, ..Limits::default() };
     let mut random = fastrand::Rng::with_seed(7);
     for _ in 0..20_000 {
         let length = random.usize(..24);
@@ -286,10 +202,7 @@ fn no_text_makes_the_scan_panic_or_hides_a_bracket_from_it() {
         let _ = checked(&text);
         let _ = checked(&middle);
         if scans(&text, &flat) == "PASSES" {
-            assert!(
-                !parse_query(&text).is_ok_and(|document| is_nested(&document)),
-                "{text:?}"
-            );
+            assert!(!parse_query(&text).is_ok_and(|document| is_nested(&document)), "{text:?}");
         }
     }
 }

@@ -35,11 +35,7 @@ fn an_int_is_32_bits_wherever_it_stands() {
             => Int cannot represent 9999999999 at leads.where.AND[0].score.in[1]
     ";
     for (field, expected) in cases(nested) {
-        assert_eq!(
-            message(checked(&format!("{{ {field} }}"))),
-            expected,
-            "{field}"
-        );
+        assert_eq!(message(checked(&format!("{{ {field} }}"))), expected, "{field}");
     }
     let input = "
         nested: {credits: 9999999999} => Int cannot represent 9999999999 at .nested.credits
@@ -99,10 +95,7 @@ fn variables_of_scalars_are_judged() {
         [\"x\"] => String cannot represent a list at $v
     ";
     variables_of_type("String", strings);
-    variables_of_type(
-        "Boolean",
-        "true => PASSES\n 0 => Boolean cannot represent 0 at $v",
-    );
+    variables_of_type("Boolean", "true => PASSES\n 0 => Boolean cannot represent 0 at $v");
     let ids = "
         \"lead_1\" => PASSES
         15 => PASSES
@@ -110,10 +103,7 @@ fn variables_of_scalars_are_judged() {
         {} => ID cannot represent an object at $v
     ";
     variables_of_type("ID", ids);
-    variables_of_type(
-        "DateTime",
-        "{\"anything\": [1]} => PASSES\n 3000000000 => PASSES",
-    );
+    variables_of_type("DateTime", "{\"anything\": [1]} => PASSES\n 3000000000 => PASSES");
     variables_of_type("JSON", "[1, \"x\", null] => PASSES");
     // The validator names these.
     variables_of_type("Unknown", "1 => PASSES");
@@ -223,11 +213,7 @@ fn literals_of_the_wrong_kind_are_refused_by_the_document() {
         creditAnalytics(at: 99999999999) { total } => PASSES
     ";
     for (field, expected) in cases(fields) {
-        assert_eq!(
-            message(checked(&format!("{{ {field} }}"))),
-            expected,
-            "{field}"
-        );
+        assert_eq!(message(checked(&format!("{{ {field} }}"))), expected, "{field}");
     }
 }
 
@@ -240,10 +226,7 @@ fn refusals_repeat_no_text_of_variables() {
         assert!(told != "PASSES" && !told.contains(secret), "{told}");
     }
     let text = "query ($g: GrantInput) { viewer { id } }";
-    let told = message(checked_with(
-        text,
-        json!({ "g": { "x".repeat(10_000): 1 } }),
-    ));
+    let told = message(checked_with(text, json!({ "g": { "x".repeat(10_000): 1 } })));
     assert!(told != "PASSES" && told.chars().count() < 200, "{told}");
 }
 
@@ -267,17 +250,8 @@ fn deep_variables_are_refused_whatever_their_type() {
     assert_eq!(run(json_variable, nested_list(32)), "PASSES");
     assert_eq!(run(json_variable, nested_list(33)), "TOO_DEEP");
     assert_eq!(run(json_variable, nested_list(2_000)), "TOO_DEEP");
-    assert_eq!(
-        run(
-            "query ($v: LeadWhere) { viewer { id } }",
-            nested_list(2_000)
-        ),
-        "TOO_DEEP"
-    );
-    assert_eq!(
-        run("query ($v: [Int]) { viewer { id } }", nested_list(30)),
-        "INVALID_VARIABLE"
-    );
+    assert_eq!(run("query ($v: LeadWhere) { viewer { id } }", nested_list(2_000)), "TOO_DEEP");
+    assert_eq!(run("query ($v: [Int]) { viewer { id } }", nested_list(30)), "INVALID_VARIABLE");
 }
 
 #[test]

@@ -38,10 +38,7 @@ async fn a_plain_body_that_is_too_large_or_no_json_is_broken() {
         content_type: "application/json; charset=utf-8",
     });
     assert_eq!(outcome.await.kind(), Some(FailureKind::Broken));
-    assert_eq!(
-        outcome_of(Behaviour::NonJson).await.kind(),
-        Some(FailureKind::Broken)
-    );
+    assert_eq!(outcome_of(Behaviour::NonJson).await.kind(), Some(FailureKind::Broken));
 }
 
 #[tokio::test]
@@ -65,12 +62,7 @@ async fn every_status_has_its_class_whatever_the_body_looks_like() {
         (Behaviour::status(429, &quota_code), 429, QuotaExhausted, 1),
         (Behaviour::status(429, &google), 429, RateLimited, 1),
         (Behaviour::rate_limit("86400"), 429, RateLimited, 1),
-        (
-            Behaviour::rate_limit("Wed, 21 Oct 2099 07:28:00 GMT"),
-            429,
-            RateLimited,
-            1,
-        ),
+        (Behaviour::rate_limit("Wed, 21 Oct 2099 07:28:00 GMT"), 429, RateLimited, 1),
         (Behaviour::status(400, &mistral), 400, Rejected, 1),
         (Behaviour::status(401, &Value::Null), 401, Rejected, 1),
         (Behaviour::status(404, &no_model), 404, Rejected, 1),
@@ -91,11 +83,7 @@ async fn every_status_has_its_class_whatever_the_body_looks_like() {
 
 #[tokio::test]
 async fn a_body_that_is_no_json_does_not_lose_the_status() {
-    let bodies = [
-        ("", ""),
-        ("text/plain", "slow down"),
-        ("text/html", "<h1>Too many</h1>"),
-    ];
+    let bodies = [("", ""), ("text/plain", "slow down"), ("text/html", "<h1>Too many</h1>")];
     for (content_type, body) in bodies {
         let outcome = outcome_of(Behaviour::Status {
             status: 429,
@@ -132,11 +120,7 @@ async fn the_waiting_time_is_reported_and_a_long_one_never_slept() {
     }
     for header in ["-1", "NaN", "1e300", "soon"] {
         let outcome = outcome_of(Behaviour::rate_limit(header)).await;
-        assert_eq!(
-            outcome.failure.map(|failure| failure.retry_after),
-            Some(None),
-            "{header}"
-        );
+        assert_eq!(outcome.failure.map(|failure| failure.retry_after), Some(None), "{header}");
     }
 }
 
@@ -149,10 +133,7 @@ async fn a_short_rate_limit_is_retried_once() {
 
     server.respond_by_default(Behaviour::rate_limit("0"));
     let outcome = read(&model(&server, PATIENT), question("When is breakfast?")).await;
-    assert_eq!(
-        (outcome.kind(), server.calls()),
-        (Some(FailureKind::RateLimited), 4)
-    );
+    assert_eq!((outcome.kind(), server.calls()), (Some(FailureKind::RateLimited), 4));
 }
 
 #[tokio::test]
@@ -161,11 +142,7 @@ async fn a_server_fault_is_retried_once_unless_it_asks_for_a_long_wait() {
     server.respond(Behaviour::status(503, &Value::Null));
     let outcome = read(&model(&server, PATIENT), question("When is breakfast?")).await;
     assert_eq!((outcome.text().as_str(), server.calls()), (ANSWER, 2));
-    let keys: Vec<_> = server
-        .headers()
-        .iter()
-        .map(|h| h["idempotency-key"].clone())
-        .collect();
+    let keys: Vec<_> = server.headers().iter().map(|h| h["idempotency-key"].clone()).collect();
     assert_eq!(keys, ["exec-1", "exec-1"]);
 
     server.respond(Behaviour::Status {
@@ -175,10 +152,7 @@ async fn a_server_fault_is_retried_once_unless_it_asks_for_a_long_wait() {
         content_type: "",
     });
     let outcome = read(&model(&server, PATIENT), question("When is breakfast?")).await;
-    assert_eq!(
-        (outcome.kind(), server.calls()),
-        (Some(FailureKind::Unavailable), 3)
-    );
+    assert_eq!((outcome.kind(), server.calls()), (Some(FailureKind::Unavailable), 3));
 }
 
 #[tokio::test]
@@ -186,17 +160,12 @@ async fn a_server_that_is_not_there_is_unavailable() {
     let server = ModelServer::start().await;
     let model = model(&server, PATIENT);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
-    let port = listener
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port());
+    let port = listener.and_then(|listener| listener.local_addr()).map(|address| address.port());
     let mut settings = settings(&server, PATIENT);
     settings.base_url = format!("http://127.0.0.1:{}/v1", port.unwrap_or(1));
     let absent = OpenAiModel::new(settings).unwrap_or(model);
     let outcome = read(&absent, question("Anyone?")).await;
-    assert_eq!(
-        (outcome.kind(), outcome.status()),
-        (Some(FailureKind::Unavailable), None)
-    );
+    assert_eq!((outcome.kind(), outcome.status()), (Some(FailureKind::Unavailable), None));
     assert_eq!(server.calls(), 0);
 }
 
@@ -204,10 +173,7 @@ async fn a_server_that_is_not_there_is_unavailable() {
 async fn a_server_that_never_answers_times_out() {
     let server = ModelServer::start().await;
     server.respond_by_default(Behaviour::Hang);
-    let timeouts = Timeouts {
-        first_token: Duration::from_millis(100),
-        ..PATIENT
-    };
+    let timeouts = Timeouts { first_token: Duration::from_millis(100), ..PATIENT };
     let outcome = read(&model(&server, timeouts), question("Hello?")).await;
     assert_eq!(outcome.kind(), Some(FailureKind::TimedOut));
     server.wait_for_aborted(1).await;
@@ -217,10 +183,7 @@ async fn a_server_that_never_answers_times_out() {
 async fn a_stream_without_a_first_text_times_out() {
     let server = ModelServer::start().await;
     server.respond_by_default(Behaviour::HangAfter(0));
-    let timeouts = Timeouts {
-        first_token: Duration::from_millis(100),
-        ..PATIENT
-    };
+    let timeouts = Timeouts { first_token: Duration::from_millis(100), ..PATIENT };
     let outcome = read(&model(&server, timeouts), question("Hello?")).await;
     assert_eq!(outcome.kind(), Some(FailureKind::TimedOut));
     server.wait_for_aborted(1).await;
@@ -230,10 +193,7 @@ async fn a_stream_without_a_first_text_times_out() {
 async fn a_stream_that_stalls_after_its_first_text_is_broken() {
     let server = ModelServer::start().await;
     server.respond_by_default(Behaviour::HangAfter(2));
-    let timeouts = Timeouts {
-        idle: Duration::from_millis(300),
-        ..PATIENT
-    };
+    let timeouts = Timeouts { idle: Duration::from_millis(300), ..PATIENT };
     let outcome = read(&model(&server, timeouts), question("Hello?")).await;
     assert_eq!(outcome.kind(), Some(FailureKind::Broken));
     assert_eq!(outcome.text(), ANSWER);
@@ -249,10 +209,7 @@ async fn a_stream_that_drips_too_long_is_broken() {
         pieces: 1_000,
         delay: Duration::from_millis(50),
     });
-    let timeouts = Timeouts {
-        total: Duration::from_millis(1_500),
-        ..PATIENT
-    };
+    let timeouts = Timeouts { total: Duration::from_millis(1_500), ..PATIENT };
     let outcome = read(&model(&server, timeouts), question("Hello?")).await;
     assert_eq!(outcome.kind(), Some(FailureKind::Broken));
     assert!(!outcome.texts.is_empty());
@@ -263,53 +220,29 @@ async fn a_stream_that_drips_too_long_is_broken() {
 async fn a_stream_that_ends_without_a_finish_reason_is_broken() {
     for behaviour in [Behaviour::Cut(0), Behaviour::Cut(2), Behaviour::Reset(0)] {
         let outcome = outcome_of(behaviour).await;
-        assert_eq!(
-            (outcome.kind(), outcome.finish),
-            (Some(FailureKind::Broken), None)
-        );
+        assert_eq!((outcome.kind(), outcome.finish), (Some(FailureKind::Broken), None));
     }
     let outcome = outcome_of(Behaviour::Reset(2)).await;
-    assert_eq!(
-        (outcome.kind(), outcome.text()),
-        (Some(FailureKind::Broken), ANSWER.to_owned())
-    );
+    assert_eq!((outcome.kind(), outcome.text()), (Some(FailureKind::Broken), ANSWER.to_owned()));
 }
 
 #[tokio::test]
 async fn an_error_in_the_stream_has_its_class_only_before_the_first_text() {
     let cases = [
-        (
-            json!({"code": 429, "message": "limit"}),
-            FailureKind::RateLimited,
-        ),
-        (
-            json!({"type": "rate_limit_error"}),
-            FailureKind::RateLimited,
-        ),
-        (
-            json!({"code": "insufficient_quota"}),
-            FailureKind::QuotaExhausted,
-        ),
+        (json!({"code": 429, "message": "limit"}), FailureKind::RateLimited),
+        (json!({"type": "rate_limit_error"}), FailureKind::RateLimited),
+        (json!({"code": "insufficient_quota"}), FailureKind::QuotaExhausted),
         (json!({"code": 402}), FailureKind::QuotaExhausted),
         (json!({"code": "400"}), FailureKind::Rejected),
-        (
-            json!({"type": "invalid_request_error"}),
-            FailureKind::Rejected,
-        ),
+        (json!({"type": "invalid_request_error"}), FailureKind::Rejected),
         (json!({"type": "server_error"}), FailureKind::Unavailable),
         (json!("overloaded"), FailureKind::Unavailable),
         (json!({}), FailureKind::Unavailable),
     ];
     for (error, kind) in cases {
-        let early = Behaviour::MidStreamError {
-            pieces: 0,
-            error: error.clone(),
-        };
+        let early = Behaviour::MidStreamError { pieces: 0, error: error.clone() };
         assert_eq!(outcome_of(early).await.kind(), Some(kind), "{error}");
-        let late = Behaviour::MidStreamError {
-            pieces: 1,
-            error: error.clone(),
-        };
+        let late = Behaviour::MidStreamError { pieces: 1, error: error.clone() };
         let outcome = outcome_of(late).await;
         assert_eq!(outcome.kind(), Some(FailureKind::Broken), "{error}");
         assert_eq!(outcome.text(), ANSWER);
@@ -319,25 +252,14 @@ async fn an_error_in_the_stream_has_its_class_only_before_the_first_text() {
 #[tokio::test]
 async fn an_openrouter_answer_that_finishes_with_error_is_broken() {
     let outcome = outcome_of(raw(&[text_chunk("Hel"), finish_chunk("error")])).await;
-    assert_eq!(
-        (outcome.kind(), outcome.text()),
-        (Some(FailureKind::Broken), "Hel".to_owned())
-    );
+    assert_eq!((outcome.kind(), outcome.text()), (Some(FailureKind::Broken), "Hel".to_owned()));
 }
 
 #[tokio::test]
 async fn a_malformed_chunk_is_broken_and_never_quoted() {
-    for chunk in [
-        "{\"choices\": [",
-        "my secret diary",
-        "{\"choices\": \"my secret diary\"}",
-    ] {
+    for chunk in ["{\"choices\": [", "my secret diary", "{\"choices\": \"my secret diary\"}"] {
         let events = vec![text_chunk("Hello").to_string(), chunk.to_owned()];
-        let outcome = outcome_of(Behaviour::Raw {
-            events,
-            stays_open: true,
-        })
-        .await;
+        let outcome = outcome_of(Behaviour::Raw { events, stays_open: true }).await;
         assert_eq!(outcome.kind(), Some(FailureKind::Broken));
         assert!(!outcome.detail().contains("secret"));
     }
@@ -346,10 +268,7 @@ async fn a_malformed_chunk_is_broken_and_never_quoted() {
 #[tokio::test]
 async fn finishing_without_text_is_empty() {
     let outcome = outcome_of(Behaviour::EmptyAnswer).await;
-    assert_eq!(
-        (outcome.kind(), outcome.finish),
-        (Some(FailureKind::Empty), None)
-    );
+    assert_eq!((outcome.kind(), outcome.finish), (Some(FailureKind::Empty), None));
 }
 
 #[tokio::test]

@@ -131,11 +131,7 @@ async fn books_agree(books: &Books, successes: i64) {
     );
 }
 
-async fn kill_again_and_again(
-    home: &Home,
-    models: &ModelServer,
-    address: &watch::Sender<String>,
-) {
+async fn kill_again_and_again(home: &Home, models: &ModelServer, address: &watch::Sender<String>) {
     for round in 0..kills() {
         // Models that think, and models so quick that most time goes by in the database.
         let delay = Duration::from_millis(if round % 2 == 0 { 10 } else { 0 });

@@ -33,8 +33,7 @@ fn server() -> String {
 /// Redis, in the run that has one.
 pub(crate) fn redis_url() -> Option<String> {
     is_postgres().then(|| {
-        std::env::var("MUSUBI_TEST_REDIS")
-            .unwrap_or_else(|_| "redis://127.0.0.1:6379".to_owned())
+        std::env::var("MUSUBI_TEST_REDIS").unwrap_or_else(|_| "redis://127.0.0.1:6379".to_owned())
     })
 }
 

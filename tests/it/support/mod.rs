@@ -73,10 +73,6 @@ impl Setting {
         Self { clock: Some(Clock::system()), ..self }
     }
 
-    pub(crate) fn clock(self, clock: Clock) -> Self {
-        Self { clock: Some(clock), ..self }
-    }
-
     pub(crate) fn redis(self, url: impl Into<String>) -> Self {
         Self { redis_url: Some(url.into()), ..self }
     }
@@ -114,11 +110,6 @@ impl TestApp {
     pub(crate) async fn replica_ahead(&self, ahead: TimeDelta) -> App {
         let config = self.app.config.as_ref().clone();
         App::start(config, self.clock.skewed(ahead), Arc::clone(&self.app.models)).await.unwrap()
-    }
-
-    /// Where the database is, for programs of their own.
-    pub(crate) fn database_url(&self) -> String {
-        self.database.url()
     }
 
     /// The drifts that `musubi verify` would name.

@@ -26,17 +26,9 @@ use tokio::task::JoinSet;
 #[derive(Debug, Clone)]
 pub(crate) enum Behaviour {
     /// Streams `text`, cut to the token limit, in `pieces` with `delay` before each.
-    Answer {
-        text: String,
-        usage: Option<(u32, u32)>,
-        pieces: usize,
-        delay: Duration,
-    },
+    Answer { text: String, usage: Option<(u32, u32)>, pieces: usize, delay: Duration },
     /// Ignores `stream` and answers with one JSON body.
-    Json {
-        text: String,
-        usage: Option<(u32, u32)>,
-    },
+    Json { text: String, usage: Option<(u32, u32)> },
     /// Any status with any body.
     Status {
         status: u16,
@@ -65,10 +57,7 @@ pub(crate) enum Behaviour {
     /// Writes this many characters whatever the token limit says.
     IgnoreMaxTokens(usize),
     /// Sends these events' data as they are, then ends the response or keeps it open.
-    Raw {
-        events: Vec<String>,
-        stays_open: bool,
-    },
+    Raw { events: Vec<String>, stays_open: bool },
 }
 
 /// The text of every answer that does not bring its own.
@@ -150,11 +139,7 @@ impl ModelServer {
             .with_state(Arc::clone(&shared));
         let mut server = JoinSet::new();
         server.spawn(async move { axum::serve(listener, routes).await });
-        Self {
-            address,
-            shared,
-            _server: server,
-        }
+        Self { address, shared, _server: server }
     }
 
     /// The base URL to configure, version included.
@@ -228,20 +213,14 @@ impl Drop for Watch {
 }
 
 async fn complete(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
-    let mut watch = Watch {
-        shared: Arc::clone(&shared),
-        is_complete: false,
-    };
+    let mut watch = Watch { shared: Arc::clone(&shared), is_complete: false };
     let request: Value = serde_json::from_slice(&body).unwrap_or_default();
     let refusal = refuse(&headers, &request);
     let behaviour = {
         let mut script = shared.script();
         script.headers.push(headers);
         script.requests.push(request.clone());
-        script
-            .queue
-            .pop_front()
-            .unwrap_or_else(|| script.default.clone())
+        script.queue.pop_front().unwrap_or_else(|| script.default.clone())
     };
     shared.calls.send_modify(|calls| *calls += 1);
     if matches!(behaviour, Behaviour::Hang) {
@@ -256,25 +235,13 @@ async fn complete(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: B
 
 /// What a real server refuses before it looks for a model.
 fn refuse(headers: &HeaderMap, request: &Value) -> Option<Response> {
-    let key = headers
-        .get("authorization")
-        .and_then(|value| value.to_str().ok());
+    let key = headers.get("authorization").and_then(|value| value.to_str().ok());
     if !key.is_some_and(|key| key.starts_with("Bearer ") && key.len() > 7) {
-        return Some(error(
-            401,
-            "You didn't provide an API key.",
-            "invalid_api_key",
-        ));
+        return Some(error(401, "You didn't provide an API key.", "invalid_api_key"));
     }
-    let has_messages = request["messages"]
-        .as_array()
-        .is_some_and(|list| !list.is_empty());
+    let has_messages = request["messages"].as_array().is_some_and(|list| !list.is_empty());
     if !request["model"].is_string() || !has_messages {
-        return Some(error(
-            400,
-            "You must provide a model and messages.",
-            "missing_parameter",
-        ));
+        return Some(error(400, "You must provide a model and messages.", "missing_parameter"));
     }
     None
 }
@@ -282,12 +249,7 @@ fn refuse(headers: &HeaderMap, request: &Value) -> Option<Response> {
 fn error(status: u16, message: &str, code: &str) -> Response {
     let error = json!({"message": message, "type": "invalid_request_error", "param": null,
         "code": code});
-    respond(
-        status,
-        "application/json",
-        &[],
-        json!({"error": error}).to_string().into(),
-    )
+    respond(status, "application/json", &[], json!({"error": error}).to_string().into())
 }
 
 fn respond(
@@ -299,15 +261,11 @@ fn respond(
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
     if !content_type.is_empty() {
-        response
-            .headers_mut()
-            .insert("content-type", HeaderValue::from_static(content_type));
+        response.headers_mut().insert("content-type", HeaderValue::from_static(content_type));
     }
     for (name, value) in headers {
         if let Ok(value) = HeaderValue::from_str(value) {
-            response
-                .headers_mut()
-                .insert(HeaderName::from_static(name), value);
+            response.headers_mut().insert(HeaderName::from_static(name), value);
         }
     }
     response
@@ -317,12 +275,9 @@ fn respond(
 fn whole(behaviour: &Behaviour, request: &Value) -> Option<Response> {
     let is_streaming = request["stream"].as_bool().unwrap_or(false);
     match behaviour {
-        Behaviour::Status {
-            status,
-            headers,
-            body,
-            content_type,
-        } => Some(respond(*status, content_type, headers, body.clone().into())),
+        Behaviour::Status { status, headers, body, content_type } => {
+            Some(respond(*status, content_type, headers, body.clone().into()))
+        }
         Behaviour::NumericError { status } => {
             let error = json!({"code": status, "message": "Provider returned error",
                 "metadata": {"provider_name": "Double", "raw": "limit"}});
@@ -370,27 +325,14 @@ enum Ending {
 }
 
 fn script_of(behaviour: Behaviour, request: &Value) -> Plan {
-    let is_usage_wanted = request["stream_options"]["include_usage"]
-        .as_bool()
-        .unwrap_or(false);
+    let is_usage_wanted = request["stream_options"]["include_usage"].as_bool().unwrap_or(false);
     let mut delay = Duration::ZERO;
     let mut ending = Ending::Close;
     let answer = |text: &str, pieces, finish: Option<&str>, usage: Option<(u32, u32)>| {
-        answer_events(
-            request,
-            text,
-            pieces,
-            finish,
-            usage.filter(|_| is_usage_wanted),
-        )
+        answer_events(request, text, pieces, finish, usage.filter(|_| is_usage_wanted))
     };
     let events = match behaviour {
-        Behaviour::Answer {
-            text,
-            usage,
-            pieces,
-            delay: pause,
-        } => {
+        Behaviour::Answer { text, usage, pieces, delay: pause } => {
             delay = pause;
             let (text, finish) = limited(&text, request);
             answer(&text, pieces, Some(finish), usage)
@@ -416,11 +358,7 @@ fn script_of(behaviour: Behaviour, request: &Value) -> Plan {
             events
         }
         Behaviour::Raw { events, stays_open } => {
-            ending = if stays_open {
-                Ending::Hang
-            } else {
-                Ending::Close
-            };
+            ending = if stays_open { Ending::Hang } else { Ending::Close };
             events
         }
         Behaviour::Json { .. }
@@ -429,11 +367,7 @@ fn script_of(behaviour: Behaviour, request: &Value) -> Plan {
         | Behaviour::NumericError { .. }
         | Behaviour::Hang => Vec::new(),
     };
-    Plan {
-        events,
-        delay,
-        ending,
-    }
+    Plan { events, delay, ending }
 }
 
 /// The events of OpenAI's stream; without a finish reason the stream just stops.
@@ -461,10 +395,7 @@ fn answer_events(
     for piece in 0..pieces {
         let range = piece * chars.len() / pieces..(piece + 1) * chars.len() / pieces;
         let content: String = chars[range].iter().collect();
-        events.push(chunk(
-            choice(json!({"content": content}), None),
-            Value::Null,
-        ));
+        events.push(chunk(choice(json!({"content": content}), None), Value::Null));
     }
     if finish.is_some() {
         events.push(chunk(choice(json!({}), finish), Value::Null));
@@ -484,25 +415,16 @@ fn usage_object((input, output): (u32, u32)) -> Value {
 
 /// Cuts the text to the request's token limit, at four bytes a token.
 fn limited(text: &str, request: &Value) -> (String, &'static str) {
-    let limit = request["max_completion_tokens"]
-        .as_u64()
-        .or(request["max_tokens"].as_u64());
+    let limit = request["max_completion_tokens"].as_u64().or(request["max_tokens"].as_u64());
     let max_bytes = limit.map_or(usize::MAX, |tokens| tokens as usize * 4);
     if text.len() <= max_bytes {
         return (text.to_owned(), "stop");
     }
-    (
-        text[..text.floor_char_boundary(max_bytes)].to_owned(),
-        "length",
-    )
+    (text[..text.floor_char_boundary(max_bytes)].to_owned(), "length")
 }
 
 fn streamed(plan: Plan, watch: Watch) -> Response {
-    let Plan {
-        events,
-        delay,
-        ending,
-    } = plan;
+    let Plan { events, delay, ending } = plan;
     let events = stream::iter(events).then(move |event| async move {
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;

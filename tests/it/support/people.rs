@@ -4,8 +4,8 @@ use async_graphql::Variables;
 use chrono::TimeDelta;
 use musubi::actor::{Actor, Role};
 use musubi::app::App;
-use musubi::credits::service::grant::{Purchase, grant_purchase};
 use musubi::credits::service::account;
+use musubi::credits::service::grant::{Purchase, grant_purchase};
 use musubi::entity::credit_account;
 use musubi::entity::plan::PlanType;
 use musubi::error::Lang;
@@ -210,12 +210,7 @@ fn prepare(
     query: &str,
     variables: Value,
 ) -> Prepared {
-    let caller = Caller {
-        app: app.clone(),
-        actor,
-        lang: Lang::En,
-        request_id: "test".to_owned(),
-    };
+    let caller = Caller { app: app.clone(), actor, lang: Lang::En, request_id: "test".to_owned() };
     let call = Call {
         query: query.to_owned(),
         operation_name: None,

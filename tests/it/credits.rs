@@ -1,7 +1,7 @@
 //! Credits: where they come from, what takes them, and that the books always prove it.
 //!
-//! A [`hold`] is made as `ai` makes it; [`settle`], [`cancel`] and [`release`] end it at a charge of
-//! the test's choice, so that the stories speak of credits and not of tokens.
+//! A [`hold`] is made as `ai` makes it; [`settle`], [`cancel`] and [`release`] end it at a charge
+//! of the test's choice, so that the stories speak of credits and not of tokens.
 
 mod admin;
 mod arithmetic;

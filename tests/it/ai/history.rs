@@ -27,8 +27,8 @@ async fn found(person: &Person, filter: Value) -> Vec<String> {
     keys(&list(person, json!({ "where": filter })).await)
 }
 
-/// Five executions, a minute apart: of the user, a failure, a long one, one with two labels, and one
-/// of the admin.
+/// Five executions, a minute apart: of the user, a failure, a long one, one with two labels, and
+/// one of the admin.
 async fn stage() -> (TestApp, Hotel) {
     let app = TestApp::start().await;
     let hotel = app.hotel().await.with_credits(1_000).await;
@@ -77,7 +77,9 @@ async fn executions_are_found_by_what_they_are() {
             vec!["the-fifth", "the-fourth"],
         ),
         (
-            json!({ "createdAt": { "gt": "2026-11-21T03:00:00Z", "lt": "2026-11-21T12:02:00+09:00" } }),
+            json!({ "createdAt": {
+                "gt": "2026-11-21T03:00:00Z", "lt": "2026-11-21T12:02:00+09:00",
+            } }),
             vec!["the-second"],
         ),
         (

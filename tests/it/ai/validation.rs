@@ -130,7 +130,9 @@ async fn what_is_in_range_reaches_the_provider_as_it_was_given() {
         "stop": ["a", "b", "c", "d"] });
     let inputs = [
         json!({ "input": "When?", "temperature": 0, "maxTokens": 1 }),
-        json!({ "input": "When?", "temperature": "2", "maxTokens": 4_000, "customOptions": options }),
+        json!({
+            "input": "When?", "temperature": "2", "maxTokens": 4_000, "customOptions": options,
+        }),
         json!({ "input": "a".repeat(32_000) }),
     ];
     for (number, parameters) in inputs.into_iter().enumerate() {

@@ -211,7 +211,9 @@ async fn twenty_refunds_at_once_give_back_no_more_than_the_charge() {
     let replies = join_all((0..20).map(|number| {
         let root = root.on(&nodes[number % 3]);
         let wish = json!({ "tenantId": hotel.id.to_string(), "credits": 4,
-            "executionId": job.execution.id.to_string(), "idempotencyKey": format!("part-number-{number}") });
+            "executionId": job.execution.id.to_string(),
+            "idempotencyKey": format!("part-number-{number}"),
+        });
         async move { refunds(&root, wish).await }
     }))
     .await;

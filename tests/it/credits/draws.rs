@@ -154,8 +154,14 @@ async fn a_charge_over_three_grants_shows_each_draw_with_its_cost() {
     assert_eq!(
         line["draws"],
         json!([
-            { "credits": 5, "cost": { "amount": "0" }, "grant": { "kind": "BONUS", "remaining": 0 } },
-            { "credits": 10, "cost": { "amount": "0" }, "grant": { "kind": "FREE", "remaining": 0 } },
+            {
+                "credits": 5, "cost": { "amount": "0" },
+                "grant": { "kind": "BONUS", "remaining": 0 },
+            },
+            {
+                "credits": 10, "cost": { "amount": "0" },
+                "grant": { "kind": "FREE", "remaining": 0 },
+            },
             { "credits": 10, "cost": { "amount": "167" },
               "grant": { "kind": "PURCHASED", "remaining": 20 } },
         ])

@@ -219,7 +219,9 @@ async fn usage_shows_each_day_in_the_tenants_calendar_quiet_ones_too() {
 
     assert_eq!(
         usage["topFunctions"],
-        json!([{ "functionType": "CHATBOT", "creditsUsed": 40, "percentage": "100", "executions": 3 }])
+        json!([{
+            "functionType": "CHATBOT", "creditsUsed": 40, "percentage": "100", "executions": 3,
+        }])
     );
     let quiet = |date| json!({ "date": date, "credits": 0, "executions": 0, "byFunction": [] });
     assert_eq!(

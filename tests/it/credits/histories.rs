@@ -360,7 +360,8 @@ impl World {
                     LEFT JOIN ai_credit_draws d ON d.transaction_id = t.id
                     WHERE t.transaction_type = 'USAGE'
                     GROUP BY t.id, t.credits_amount, t.total_cost_yen
-                    HAVING t.total_cost_yen IS NULL OR t.total_cost_yen <> COALESCE(SUM(d.cost), 0)";
+                    HAVING t.total_cost_yen IS NULL
+                    OR t.total_cost_yen <> COALESCE(SUM(d.cost), 0)";
         let primary = self.app.app.db.primary();
         let off: Vec<Off> = musubi::db::all(primary, text, vec![]).await.unwrap();
         let off: Vec<_> = off.iter().map(|row| row.credits_amount).collect();

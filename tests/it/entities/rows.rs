@@ -203,6 +203,32 @@ pub(super) async fn the_record(db: &DatabaseConnection, tenant: TenantId, user: 
     .await;
 }
 
+async fn a_package(db: &DatabaseConnection, plan_type: plan::PlanType) {
+    same(
+        db,
+        credit_package::Model {
+            id: PackageId::new(),
+            plan_type,
+            credits_amount: 500,
+            price_yen: 5_000,
+            discount_rate: 250,
+            tax_rate: 1_000,
+            is_bulk_package: true,
+            is_promotional: false,
+            active: true,
+            valid_from: day(),
+            valid_until: None,
+            display_name: "五百".into(),
+            description: None,
+            marketing_highlight: Some("人気".into()),
+            version: 1,
+            created_at: now(),
+            updated_at: now(),
+        },
+    )
+    .await;
+}
+
 /// Every plan with every rule of carrying over, a package for each, a price for each function.
 pub(super) async fn the_price_list(db: &DatabaseConnection) -> PriceId {
     let mut last = PriceId::new();
@@ -226,29 +252,7 @@ pub(super) async fn the_price_list(db: &DatabaseConnection) -> PriceId {
             )
             .await;
         }
-        same(
-            db,
-            credit_package::Model {
-                id: PackageId::new(),
-                plan_type: *plan_type,
-                credits_amount: 500,
-                price_yen: 5_000,
-                discount_rate: 250,
-                tax_rate: 1_000,
-                is_bulk_package: true,
-                is_promotional: false,
-                active: true,
-                valid_from: day(),
-                valid_until: None,
-                display_name: "五百".into(),
-                description: None,
-                marketing_highlight: Some("人気".into()),
-                version: 1,
-                created_at: now(),
-                updated_at: now(),
-            },
-        )
-        .await;
+        a_package(db, *plan_type).await;
     }
     for function_type in function_price::AiFunctionType::ALL {
         last = PriceId::new();

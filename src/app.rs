@@ -44,7 +44,7 @@ impl App {
         let node = new_uuid();
         let tasks = Tasks::default();
         let crypto = Crypto::new(&config.encryption_keys, &config.index_key)?;
-        let tokens = Arc::new(Tokens::new(&config.public_url, &config.jwt_keys)?);
+        let tokens = Arc::new(Tokens::new(&config.token_issuer, &config.jwt_keys)?);
         let events = Events::start(&config, node, &tasks);
         let db = Db::connect(&config.database, Arc::new(events.clone())).await?;
         let config = Arc::new(config);

@@ -57,6 +57,9 @@ pub struct Config {
     pub port: u16,
     /// How others reach us: scheme, host and port, without a slash at the end.
     pub public_url: String,
+    /// Who issues access tokens. Without a `PUBLIC_URL` it does not depend on the port, so that a
+    /// token made by the command line is good for a server on any.
+    pub token_issuer: String,
     /// The database.
     pub database: DbSettings,
     /// Redis, for several nodes. Without it one node works alone.
@@ -149,8 +152,12 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         let read_url = self.text("DATABASE_READ_URL");
         self.check_database("DATABASE_URL", &url);
         self.check_database("DATABASE_READ_URL", read_url.as_ref().unwrap_or(&url));
-        let public_url =
-            self.or_default("PUBLIC_URL", is_production, &format!("http://localhost:{port}"));
+        let given_url = self.text("PUBLIC_URL");
+        if given_url.is_none() && is_production {
+            self.problem("PUBLIC_URL", "is missing");
+        }
+        let token_issuer = given_url.clone().unwrap_or_else(|| "http://localhost".to_owned());
+        let public_url = given_url.unwrap_or_else(|| format!("http://localhost:{port}"));
         let keys = self.keys(is_production, &url);
         let openai_base_url = self.text("OPENAI_BASE_URL");
         let openai_api_key = self.openai_key(is_production, openai_base_url.is_some());
@@ -163,6 +170,7 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             environment,
             port,
             public_url: public_url.trim_end_matches('/').to_owned(),
+            token_issuer: token_issuer.trim_end_matches('/').to_owned(),
             database: DbSettings {
                 url,
                 read_url,

@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 /// Those who wait for their turn to write at most; more are refused.
 const WRITERS_WAITING_MAX: usize = 10_000;
 /// How long a request waits for its turn to write.
-const WRITER_PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What takes announcements when a transaction is committed. `events` implements it.
 pub trait Bus: Send + Sync + 'static {
@@ -43,6 +43,8 @@ pub struct Db {
     /// The turn to write, first come, first served: one at a time on SQLite; on PostgreSQL three
     /// quarters of the pool, so that reads always find a connection.
     turn: Arc<Semaphore>,
+    /// Places for work that reads and then writes, so that a burst of it does not crowd the pool.
+    line: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
     statements: Arc<AtomicU64>,
     bus: Arc<dyn Bus>,
@@ -66,7 +68,8 @@ impl Db {
         };
         let turns = if is_sqlite { 1 } else { (settings.connections_max * 3 / 4).max(1) };
         let turn = Arc::new(Semaphore::new(turns as usize));
-        Ok(Self { writer, reader, replica, turn, waiting: Arc::default(), statements, bus })
+        let line = Arc::new(Semaphore::new(settings.connections_max.div_ceil(2) as usize));
+        Ok(Self { writer, reader, replica, turn, line, waiting: Arc::default(), statements, bus })
     }
 
     /// Begins a transaction. Waits its turn, at most 30 s, behind at most 10 000 others.
@@ -141,15 +144,28 @@ impl Db {
         Ok(Txn { inner, announcements: Vec::new(), bus, _turn: turn })
     }
 
+    /// Waits, first come, first served, for a place among those who read and then write: at most
+    /// 30 s, behind at most 10 000 others. Drop it when the database is done with.
+    pub async fn stand_in_line(&self) -> Result<OwnedSemaphorePermit> {
+        self.wait(&self.line, WRITERS_WAITING_MAX).await
+    }
+
     async fn wait_for_turn(&self, waiting_max: usize) -> Result<OwnedSemaphorePermit> {
+        self.wait(&self.turn, waiting_max).await
+    }
+
+    async fn wait(
+        &self,
+        queue: &Arc<Semaphore>,
+        waiting_max: usize,
+    ) -> Result<OwnedSemaphorePermit> {
         let place = Place::take(&self.waiting);
         if place.ahead >= waiting_max {
-            return Err(Error::Unavailable("database writer"));
+            return Err(Error::Unavailable("database"));
         }
-        let turn = Arc::clone(&self.turn).acquire_owned();
-        match tokio::time::timeout(WRITER_PATIENCE, turn).await {
+        match tokio::time::timeout(PATIENCE, Arc::clone(queue).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => Err(Error::Unavailable("database writer")),
+            Ok(Err(_)) | Err(_) => Err(Error::Unavailable("database")),
         }
     }
 }

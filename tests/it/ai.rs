@@ -284,18 +284,6 @@ pub(crate) async fn reserve_one(app: &App, hotel: &Hotel, key: &str) -> Job {
     }
 }
 
-/// Asks again with the same key while a loaded machine answers that it is busy.
-async fn insist(person: &Person, key: &str) -> Value {
-    let variables = json!({ "input": short("When?", key) });
-    loop {
-        let reply = person.asks(EXECUTE, variables.clone()).await;
-        if reply["errors"].is_null() {
-            return reply["data"]["aiExecute"].clone();
-        }
-        assert_eq!(error_code(&reply), "UNAVAILABLE", "{reply}");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_thousand_calls_at_once_on_credits_for_a_hundred_and_fifty_run_a_hundred_and_fifty() {
     let server = ModelServer::start().await;
@@ -305,7 +293,7 @@ async fn a_thousand_calls_at_once_on_credits_for_a_hundred_and_fifty_run_a_hundr
     let mut calls = JoinSet::new();
     for number in 0..1_000 {
         let person = if number % 2 == 0 { hotel.user.clone() } else { hotel.admin.clone() };
-        calls.spawn(async move { insist(&person, &format!("thousand-{number}")).await });
+        calls.spawn(async move { person.executes("When?", &format!("thousand-{number}")).await });
     }
     let payloads = within(calls.join_all()).await;
 

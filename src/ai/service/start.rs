@@ -92,6 +92,7 @@ pub async fn start(app: &App, actor: &Actor, wish: Wish, key: &str) -> Result<ex
     actor.require(Permission::AiExecute)?;
     let tenant = actor.tenant()?;
     let checked = wish.check()?;
+    let _place = app.db.stand_in_line().await?;
     let user = beneficiary(app, actor, tenant, &wish).await?;
     let price = pricing::in_force(app, wish.function, wish.model.as_deref()).await?;
     let account = account::of_tenant(app, tenant).await?;

@@ -126,11 +126,12 @@ pub(crate) fn config(database_url: String) -> Config {
         environment: Environment::Development,
         port: 0,
         public_url: "http://localhost:3200".to_owned(),
+        token_issuer: "http://localhost:3200".to_owned(),
         database: DbSettings {
             url: database_url,
             read_url: None,
             connections_max: 8,
-            acquire_timeout: Duration::from_secs(10),
+            acquire_timeout: Duration::from_secs(3),
             idle_timeout: Duration::from_secs(60),
         },
         redis_url: None,

@@ -37,7 +37,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::support::model_server::ModelServer;
-use crate::support::people::{EXECUTE, Hotel, Person};
+use crate::support::people::{Hotel, Person};
 use crate::support::{Setting, TestApp};
 
 /// All that a test looks at of an execution.

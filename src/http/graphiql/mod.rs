@@ -32,7 +32,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; worker-src 'self'; 
     connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// Where the page takes what it starts with.
 const PLACE: &str = "__MUSUBI_CONFIG__";
-const PAGE: &str = include_str!("graphiql/assets/index.html");
+const PAGE: &str = include_str!("assets/index.html");
 
 /// A file of the page.
 struct Asset {
@@ -47,37 +47,37 @@ static ASSETS: [Asset; 7] = [
     Asset {
         name: "graphiql.js",
         content_type: JAVASCRIPT,
-        bytes: include_bytes!("graphiql/assets/graphiql.js"),
+        bytes: include_bytes!("assets/graphiql.js"),
     },
     Asset {
         name: "graphiql.css",
         content_type: "text/css; charset=utf-8",
-        bytes: include_bytes!("graphiql/assets/graphiql.css"),
+        bytes: include_bytes!("assets/graphiql.css"),
     },
     Asset {
         name: "editor.worker.js",
         content_type: JAVASCRIPT,
-        bytes: include_bytes!("graphiql/assets/editor.worker.js"),
+        bytes: include_bytes!("assets/editor.worker.js"),
     },
     Asset {
         name: "json.worker.js",
         content_type: JAVASCRIPT,
-        bytes: include_bytes!("graphiql/assets/json.worker.js"),
+        bytes: include_bytes!("assets/json.worker.js"),
     },
     Asset {
         name: "graphql.worker.js",
         content_type: JAVASCRIPT,
-        bytes: include_bytes!("graphiql/assets/graphql.worker.js"),
+        bytes: include_bytes!("assets/graphql.worker.js"),
     },
     Asset {
         name: "codicon.ttf",
         content_type: "font/ttf",
-        bytes: include_bytes!("graphiql/assets/codicon.ttf"),
+        bytes: include_bytes!("assets/codicon.ttf"),
     },
     Asset {
         name: "LICENSES.txt",
         content_type: "text/plain; charset=utf-8",
-        bytes: include_bytes!("graphiql/assets/LICENSES.txt"),
+        bytes: include_bytes!("assets/LICENSES.txt"),
     },
 ];
 

@@ -63,7 +63,7 @@ async fn a_call_takes_four_statements_to_reserve_and_at_most_ten_to_settle_whate
 }
 
 #[tokio::test]
-async fn a_settlement_that_raises_two_alerts_takes_one_statement_more() {
+async fn a_settlement_that_raises_two_alerts_stays_within_ten_statements() {
     let app = TestApp::start().await;
     let hotel = app.hotel().await.with_credits(1).await;
     for _ in 0..50 {

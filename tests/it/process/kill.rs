@@ -12,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 use crate::support::model_server::{ANSWER, Behaviour, ModelServer};
 use crate::support::process::{Books, Client, EXECUTE, Home, START, execute_input, until};
 
+/// In a row, at random moments; all of it takes about half a minute.
+const KILLS: usize = 20;
+
 const CREDITS: i64 = 100_000;
 const CUSTOMERS: usize = 8;
 /// What a CHATBOT call of 46 tokens costs.
@@ -132,7 +135,7 @@ async fn books_agree(books: &Books, successes: i64) {
 }
 
 async fn kill_again_and_again(home: &Home, models: &ModelServer, address: &watch::Sender<String>) {
-    for round in 0..kills() {
+    for round in 0..KILLS {
         // Models that think, and models so quick that most time goes by in the database.
         let delay = Duration::from_millis(if round % 2 == 0 { 10 } else { 0 });
         models.respond_by_default(Behaviour::Answer {
@@ -162,12 +165,6 @@ async fn kill_again_and_again(home: &Home, models: &ModelServer, address: &watch
         }
         process.kill();
     }
-}
-
-/// Each takes a lease's two seconds and a start: 8, and 20 with a `MUSUBI_TEST_SCALE` above 1.
-fn kills() -> usize {
-    let scale = std::env::var("MUSUBI_TEST_SCALE").ok().and_then(|scale| scale.parse::<u32>().ok());
-    if scale.is_some_and(|scale| scale > 1) { 20 } else { 8 }
 }
 
 fn question(key: &str) -> String {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -53,6 +54,9 @@ impl fmt::Debug for Secret {
 pub struct Config {
     /// Where the program runs.
     pub environment: Environment,
+    /// The address to listen on. In development GraphiQL signs everybody in as the demo's admin, so
+    /// that only this machine is let in unless it is told otherwise.
+    pub host: IpAddr,
     /// The port to listen on; 0 takes a free one.
     pub port: u16,
     /// How others reach us: scheme, host and port, without a slash at the end.
@@ -148,6 +152,10 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         let is_production = environment == Environment::Production;
         // What is wrong here must not hide what is missing further down.
         let port = self.number("PORT", 3200).unwrap_or(3200);
+        let everywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let nearby = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let host = self.number("MUSUBI_HOST", if is_production { everywhere } else { nearby });
+        let host = host.unwrap_or(nearby);
         let url = self.or_default("DATABASE_URL", is_production, "sqlite:data/musubi.db");
         let read_url = self.text("DATABASE_READ_URL");
         self.check_database("DATABASE_URL", &url);
@@ -168,6 +176,7 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         let keys = keys?;
         Some(Config {
             environment,
+            host,
             port,
             public_url: public_url.trim_end_matches('/').to_owned(),
             token_issuer: token_issuer.trim_end_matches('/').to_owned(),
@@ -234,7 +243,7 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             Some(text) => match text.parse() {
                 Ok(number) => Some(number),
                 Err(_) => {
-                    self.problem(name, "is not a number in range");
+                    self.problem(name, "is not a value in range");
                     None
                 }
             },

@@ -142,7 +142,7 @@ async fn serve(app: App) -> Outcome {
     let is_development = !app.config.is_production();
     // The vocabulary is read before the first customer has to wait for it.
     count_tokens("");
-    let listener = TcpListener::bind(("0.0.0.0", app.config.port))
+    let listener = TcpListener::bind((app.config.host, app.config.port))
         .await
         .map_err(|error| format!("port {} cannot be listened on: {error}", app.config.port))?;
     let address = listener.local_addr()?;

@@ -4,7 +4,6 @@ use sea_orm::FromQueryResult;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::db;
 use crate::error::Result;
 
 /// Rows that one check names at most.
@@ -47,8 +46,9 @@ struct Broken {
 pub async fn verify(app: &App) -> Result<Vec<Drift>> {
     let mut drifts = Vec::new();
     for rule in RULES {
-        let rows: Vec<Broken> = db::all(app.db.primary(), rule.sql, vec![]).await?;
-        drifts.extend(rows.into_iter().take(NAMED_MAX).map(|row| Drift {
+        let sql = format!("{} LIMIT {NAMED_MAX}", rule.sql);
+        let rows: Vec<Broken> = app.db.all_unhurried(sql).await?;
+        drifts.extend(rows.into_iter().map(|row| Drift {
             rule: rule.name,
             row: row.id,
             expected: row.expected,

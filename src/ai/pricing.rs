@@ -126,8 +126,8 @@ pub struct PriceChange {
     pub function: AiFunctionType,
     /// The provider's name of the model.
     pub model: String,
-    /// Whether calls without a model use it.
-    pub is_default: bool,
+    /// Whether calls without a model use it; none: as the version before.
+    pub is_default: Option<bool>,
     /// Whether it can be called.
     pub is_active: bool,
     /// Credits before the multiplier.
@@ -148,6 +148,9 @@ pub async fn set(app: &App, actor: &Actor, change: PriceChange) -> Result<functi
     check(&change)?;
     let now = app.clock.db_now();
     let mut txn = app.db.begin().await?;
+    // The no-op update is the lock: of two changes at once the second sees the first's rows.
+    let sql = "UPDATE ai_function_prices SET version = version WHERE function_type = $1";
+    db::execute(&*txn, sql, vec![change.function.as_str().into()]).await?;
     let current = function_price::Entity::find()
         .filter(function_price::Column::FunctionType.eq(change.function))
         .filter(function_price::Column::Model.eq(&change.model))
@@ -158,10 +161,26 @@ pub async fn set(app: &App, actor: &Actor, change: PriceChange) -> Result<functi
     if change.expected_version.is_some_and(|expected| expected != i64::from(version)) {
         return Err(CreditError::StaleVersion { current: i64::from(version) }.into());
     }
-    if change.is_default {
+    let was_default = current.as_ref().is_some_and(|price| price.is_default);
+    let is_default = change.is_default.unwrap_or(was_default);
+    if was_default && !(is_default && change.is_active) {
+        return Err(Error::invalid(
+            "input.isDefault",
+            "既定のモデルです。先に別のモデルを既定にしてください。",
+            "it is the function's default: make another model the default first",
+        ));
+    }
+    if is_default && !change.is_active {
+        return Err(Error::invalid(
+            "input.isDefault",
+            "無効なモデルは既定にできません。",
+            "a model that cannot be called cannot be the default",
+        ));
+    }
+    if is_default {
         drop_other_defaults(&txn, &change).await?;
     }
-    let row = row_of(change, version + 1, now);
+    let row = row_of(change, (version + 1, is_default), now);
     let inserted = function_price::Entity::insert(row.clone().into_active_model())
         .on_conflict_do_nothing()
         .exec_without_returning(&*txn)
@@ -191,7 +210,11 @@ async fn drop_other_defaults(txn: &db::Txn, change: &PriceChange) -> Result<()> 
     Ok(())
 }
 
-fn row_of(change: PriceChange, version: i32, now: DateTime<Utc>) -> function_price::Model {
+fn row_of(
+    change: PriceChange,
+    (version, is_default): (i32, bool),
+    now: DateTime<Utc>,
+) -> function_price::Model {
     let [tier_1_tokens, tier_2_tokens, tier_3_tokens] = change.tier_tokens;
     let [tier_1_per_mille, tier_2_per_mille, tier_3_per_mille, tier_4_per_mille] = change.per_mille;
     function_price::Model {
@@ -199,7 +222,7 @@ fn row_of(change: PriceChange, version: i32, now: DateTime<Utc>) -> function_pri
         function_type: change.function,
         model: change.model,
         version,
-        is_default: change.is_default,
+        is_default,
         is_active: change.is_active,
         base_credits: change.base_credits,
         tier_1_tokens,

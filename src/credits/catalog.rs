@@ -15,6 +15,7 @@ use crate::credits::book::About;
 use crate::credits::error::CreditError;
 use crate::credits::service::account::{self, free_grant};
 use crate::credits::service::due::{self, mirror_plan};
+use crate::credits::service::grant::BALANCE_MAX;
 use crate::credits::{ledger, period};
 use crate::db;
 use crate::entity::credit_grant::GrantKind;
@@ -460,6 +461,7 @@ async fn top_up(txn: &db::Txn, open: &mut ledger::OpenAccount, now: DateTime<Utc
             .await?;
     let granted: i64 = granted.iter().map(|grant| grant.granted).sum();
     let lacking = open.account.monthly_free_credits - granted;
+    let lacking = lacking.min(BALANCE_MAX - open.book.current);
     if lacking > 0 {
         let grant = free_grant(open.account.id, lacking, this_period, now);
         open.book.add_grant(grant, TransactionType::MonthlyReset, About::default());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use futures_util::{Stream, stream};
+use futures_util::{FutureExt, Stream, stream};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
 use crate::actor::{Actor, Permission};
@@ -17,6 +17,9 @@ use crate::ids::AccountId;
 
 /// How often accounts with subscribers are read again, in case an event was lost.
 const REREAD_EVERY: Duration = Duration::from_secs(5);
+
+/// How long a stream waits when the database does not answer.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// An account's five numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +67,7 @@ pub async fn watch(
         account: account.id,
         changes,
         sent: None,
+        is_stale: true,
         is_over: false,
     };
     Ok(stream::unfold(watch, Watch::step))
@@ -76,6 +80,8 @@ struct Watch {
     changes: Subscription,
     /// The version that was sent last; none before the snapshot.
     sent: Option<i64>,
+    /// Only a snapshot tells what is new: at the start, and after changes were missed.
+    is_stale: bool,
     is_over: bool,
 }
 
@@ -84,41 +90,75 @@ impl Watch {
         if self.is_over {
             return None;
         }
-        let next = self.next().await?;
-        let allowed = match next {
-            Ok(balance) => {
-                self.sent = Some(balance.version);
-                let permission = Permission::CreditsRead;
-                let allowed = identity::recheck(&self.app, &self.actor, permission).await;
-                allowed.map(|()| balance)
+        loop {
+            let balance = match self.next().await? {
+                Ok(balance) => self.allow(balance).await,
+                Err(error) => Err(error),
+            };
+            match balance {
+                // The database does not answer for a moment: the stream stays and looks again.
+                Err(Error::Unavailable(_)) => {
+                    self.is_stale = true;
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+                Ok(balance) => {
+                    self.sent = Some(balance.version);
+                    return Some((Ok(balance), self));
+                }
+                Err(error) => {
+                    self.is_over = true;
+                    return Some((Err(error), self));
+                }
             }
-            Err(error) => Err(error),
-        };
-        self.is_over = allowed.is_err();
-        Some((allowed, self))
+        }
     }
 
+    /// The balance, if the actor may still see it.
+    async fn allow(&self, balance: Balance) -> Result<Balance> {
+        identity::recheck(&self.app, &self.actor, Permission::CreditsRead).await?;
+        Ok(balance)
+    }
+
+    /// The next balance that is newer than what was sent; none at shutdown.
     async fn next(&mut self) -> Option<Result<Balance>> {
-        if self.sent.is_none() {
-            return Some(self.snapshot().await);
-        }
         loop {
-            let balance = match self.changes.next().await? {
-                Signal::Resync => match self.snapshot().await {
+            let balance = if self.is_stale {
+                match self.snapshot().await {
                     Ok(balance) => balance,
                     Err(error) => return Some(Err(error)),
-                },
-                Signal::Event(event) => match event.as_ref() {
-                    Event::Balance(change) => Balance::of_change(change),
-                    Event::Execution(_)
-                    | Event::CancelRequested(_)
-                    | Event::Alert { .. }
-                    | Event::CatalogChanged => continue,
-                },
+                }
+            } else if let Some(change) = self.change().await? {
+                change
+            } else {
+                self.is_stale = true;
+                continue;
             };
+            self.is_stale = false;
             if self.sent.is_none_or(|sent| balance.version > sent) {
                 return Some(Ok(balance));
             }
+        }
+    }
+
+    /// Waits for changes and takes the newest of those that have come. `Some(None)`: some were
+    /// missed, and only a snapshot tells.
+    async fn change(&mut self) -> Option<Option<Balance>> {
+        let mut newest: Option<Balance> = None;
+        let mut signal = self.changes.next().await?;
+        loop {
+            let Signal::Event(event) = signal else { return Some(None) };
+            if let Event::Balance(change) = event.as_ref() {
+                let change = Balance::of_change(change);
+                if newest.is_none_or(|newest| change.version > newest.version) {
+                    newest = Some(change);
+                }
+            }
+            signal = match (self.changes.next().now_or_never(), newest) {
+                (Some(Some(signal)), _) => signal,
+                (Some(None) | None, Some(newest)) => return Some(Some(newest)),
+                (Some(None), None) => return None,
+                (None, None) => self.changes.next().await?,
+            };
         }
     }
 

@@ -39,17 +39,22 @@ pub async fn authenticate(app: &App, bearer: &str, lang: Lang) -> Result<Actor> 
 /// Whether an actor who was let in may still do this: their token has not ended, and their role,
 /// read again, allows it. Subscriptions ask before each event.
 pub async fn recheck(app: &App, actor: &Actor, permission: Permission) -> Result<()> {
+    refresh(app, actor).await?.require(permission)
+}
+
+/// The actor with the rights that they have now; refused when their token has ended or they have
+/// no place in the tenant any more.
+pub async fn refresh(app: &App, actor: &Actor) -> Result<Actor> {
     if actor.expires_at <= app.clock.now() {
         return Err(Error::Unauthenticated);
     }
     let standing = standing(app, actor.user_id, actor.tenant_id).await?;
     let standing = standing.ok_or(Error::Unauthenticated)?;
-    let now = Actor {
+    Ok(Actor {
         role: standing.role,
         is_platform_admin: standing.is_platform_admin,
         ..actor.clone()
-    };
-    now.require(permission)
+    })
 }
 
 #[derive(FromQueryResult)]

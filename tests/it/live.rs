@@ -232,9 +232,10 @@ async fn every_role_of_the_tenant_may_watch_and_nobody_sees_another_tenant() {
     runs(&hotel.user, "not-theirs").await;
     runs(&stranger.user, "their-own-1").await;
 
-    // What the stranger sees next is their own hold.
+    // What the stranger sees next is their own call: held, or charged already.
     let balance = next(&mut theirs).await;
-    assert_eq!((&balance["current"], balance["held"].as_i64() <= Some(2)), (&json!(7), true));
+    let seen = (balance["current"].as_i64().unwrap(), balance["held"].as_i64().unwrap());
+    assert!([(7, 2), (5, 0)].contains(&seen), "{seen:?}");
 }
 
 #[tokio::test]

@@ -121,9 +121,9 @@ pub struct AiPriceSetInput {
     function_type: AiFunctionType,
     /// The provider's name of the model.
     model: String,
-    /// Whether calls without a model use it; it takes the place of the present default.
-    #[graphql(default)]
-    is_default: bool,
+    /// Whether calls without a model use it; it takes the place of the present default. As before
+    /// when absent.
+    is_default: Option<bool>,
     /// Whether it can be called.
     #[graphql(default = true)]
     is_active: bool,

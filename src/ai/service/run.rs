@@ -2,12 +2,14 @@
 //! the model is being called.
 
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::ai::input::Parameters;
 use crate::ai::service::finish::{self, Ending};
+use crate::ai::service::history;
 use crate::ai::service::start::lease;
 use crate::app::App;
 use crate::credits::service::admit;
@@ -18,6 +20,9 @@ use crate::events::{self, Event, ExecutionChanged};
 use crate::external::models::{ChatEvent, ChatRequest, Usage};
 use crate::ids::HoldId;
 use crate::tasks::Registration;
+
+/// How often a run looks whether it was cancelled.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// An execution that was paid for and is to run.
 #[derive(Clone, Debug)]
@@ -80,6 +85,8 @@ async fn drive(app: &App, registration: &Registration, job: &Job) -> Option<(End
     let half = app.config.hold_lease / 2;
     let mut renewal = interval_at(Instant::now() + half, half);
     renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut look = interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut stream = app.models.chat(request_of(job));
     loop {
         let event = tokio::select! {
@@ -90,6 +97,12 @@ async fn drive(app: &App, registration: &Registration, job: &Job) -> Option<(End
                 Renewal::Cancelled => return Some((Ending::Cancelled, output)),
                 Renewal::Lost => return None,
             },
+            _ = look.tick() => {
+                if is_cancel_wished(app, job).await {
+                    return Some((Ending::Cancelled, output));
+                }
+                continue;
+            }
             event = stream.next() => event,
         };
         match event {
@@ -132,6 +145,19 @@ async fn mark_in_flight(app: &App, job: &Job) -> Result<bool> {
     events::announce(&mut txn, Event::Execution(started));
     txn.commit().await?;
     Ok(is_ours)
+}
+
+/// Whether somebody asked to cancel it: the event that says so may be lost. A database that does
+/// not answer is asked again.
+async fn is_cancel_wished(app: &App, job: &Job) -> bool {
+    let id = job.execution.id;
+    match history::row(app, job.execution.tenant_id, id).await {
+        Ok(row) => row.cancel_requested_at.is_some(),
+        Err(error) => {
+            tracing::debug!(%error, execution.id = %id, "An execution could not be read: {error}");
+            false
+        }
+    }
 }
 
 enum Renewal {

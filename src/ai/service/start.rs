@@ -159,11 +159,14 @@ async fn attempt(
 
 async fn reserve_and_run(
     app: &App,
-    request: Request,
+    mut request: Request,
     (price, parameters): (function_price::Model, Parameters),
 ) -> Result<Answer> {
     let mut txn = app.db.begin().await?;
-    let answers = reserve::reserve(&mut txn, vec![request], app.clock.db_now()).await?;
+    let now = app.clock.db_now();
+    // The wait for a turn is not to eat up the lease.
+    request.lease_until = now + lease(app);
+    let answers = reserve::reserve(&mut txn, vec![request], now).await?;
     let answer = answers.into_iter().next();
     let answer = answer.ok_or_else(|| Error::broken("a request without an answer"))?;
     match &answer {

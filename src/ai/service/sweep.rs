@@ -6,18 +6,25 @@ use crate::ai::service::finish;
 use crate::app::App;
 use crate::credits::service::{admit, settle};
 use crate::error::Result;
+use crate::ids::HoldId;
 
 /// The longest pause between two sweeps.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// The shortest pause after a sweep that failed.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// Sweeps until shutdown.
 pub async fn sweep_forever(app: App) {
     let stopping = app.tasks.stopping();
     loop {
+        let mut pause_min = Duration::from_millis(50);
         if let Err(error) = sweep(&app).await {
-            tracing::warn!(%error, "A sweep failed: {error}");
+            tracing::warn!(%error, "A sweep failed, each hold is swept by itself: {error}");
+            pause_min = PAUSE_AFTER_FAILURE;
+            sweep_each(&app).await;
         }
-        let pause = pause(&app).await;
+        let pause = pause(&app).await.max(pause_min);
         tokio::select! {
             () = stopping.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
@@ -29,17 +36,32 @@ pub async fn sweep_forever(app: App) {
 pub async fn sweep(app: &App) -> Result<usize> {
     let mut total = 0;
     loop {
-        let now = app.clock.db_now();
-        let mut txn = app.db.begin_always().await?;
-        let swept = settle::sweep(&mut txn, now, app.node).await?;
-        if swept.is_empty() {
+        let swept = sweep_some(app, None).await?;
+        if swept == 0 {
             return Ok(total);
         }
-        finish::write_interrupted(&mut txn, &swept, now).await?;
-        txn.commit().await?;
-        total += swept.len();
-        tracing::info!(holds = swept.len(), "Swept {} holds whose owner is gone", swept.len());
+        total += swept;
+        tracing::info!(holds = swept, "Swept {swept} holds whose owner is gone");
     }
+}
+
+/// Sweeps hold by hold, so that one that cannot be booked keeps no other waiting.
+async fn sweep_each(app: &App) {
+    let holds = settle::ended_leases(&app.db, app.clock.db_now()).await.unwrap_or_default();
+    for hold in holds {
+        if let Err(error) = sweep_some(app, Some(hold)).await {
+            tracing::error!(hold.id = %hold, %error, "A hold could not be swept: {error}");
+        }
+    }
+}
+
+async fn sweep_some(app: &App, only: Option<HoldId>) -> Result<usize> {
+    let now = app.clock.db_now();
+    let mut txn = app.db.begin_always().await?;
+    let swept = settle::sweep(&mut txn, now, app.node, only).await?;
+    finish::write_interrupted(&mut txn, &swept, now).await?;
+    txn.commit().await?;
+    Ok(swept.len())
 }
 
 /// Until the next lease ends, at most 30 s.

@@ -153,14 +153,27 @@ fn check_bonus(bonus: &Bonus, now: DateTime<Utc>) -> Result<()> {
             "must be in the future",
         ));
     }
-    if bonus.description.as_ref().is_some_and(|text| text.chars().count() > 500) {
-        violations.push(Violation::new(
-            "input.description",
-            "500文字以内で指定してください。",
-            "must have at most 500 characters",
-        ));
+    if !is_note(bonus.description.as_deref()) {
+        violations.push(note_violation());
     }
     if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
+}
+
+/// A note is short, and without the NUL that PostgreSQL refuses.
+fn is_note(note: Option<&str>) -> bool {
+    note.is_none_or(|text| text.chars().count() <= 500 && !text.contains('\0'))
+}
+
+fn note_violation() -> Violation {
+    Violation::new(
+        "input.description",
+        "500文字以内で指定してください。",
+        "must have at most 500 characters, none of them NUL",
+    )
+}
+
+fn check_description(note: Option<&str>) -> Result<()> {
+    if is_note(note) { Ok(()) } else { Err(Error::Invalid(vec![note_violation()])) }
 }
 
 /// An execution's credits to give back.
@@ -184,6 +197,7 @@ pub struct Refund {
 pub async fn refund(app: &App, actor: &Actor, refund: Refund) -> Result<credit_transaction::Model> {
     actor.require(Permission::Platform)?;
     let now = app.clock.db_now();
+    check_description(refund.description.as_deref())?;
     if refund.credits.is_some_and(|credits| credits < 1) {
         return Err(Error::invalid(
             "input.credits",

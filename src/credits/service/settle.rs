@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::ids::{AccountId, HoldId, TransactionId};
 
 /// Holds that one sweep takes at most.
-const SWEEP_MAX: u64 = 100;
+const SWEEP_MAX: i64 = 100;
 
 /// How a hold is to be resolved.
 #[derive(Clone, Debug)]
@@ -101,21 +101,41 @@ pub async fn settle(
 }
 
 /// Resolves holds whose lease has ended: never in flight, no charge; in flight, the watermark.
-pub async fn sweep(txn: &mut Txn, now: DateTime<Utc>, sweeper: Uuid) -> Result<Vec<Settlement>> {
-    let sql = "UPDATE ai_credit_holds SET
-                 state = CASE WHEN in_flight_at IS NULL THEN 'EXPIRED'
-                              WHEN watermark > 0 THEN 'SETTLED' ELSE 'RELEASED' END,
-                 charge = CASE WHEN in_flight_at IS NULL THEN 0 ELSE watermark END,
-                 resolved_by = $2, resolved_at = $1
-               WHERE id IN (SELECT id FROM ai_credit_holds
-                            WHERE state = 'ACTIVE' AND lease_until < $1
-                            ORDER BY lease_until LIMIT $3)
-               AND state = 'ACTIVE' AND lease_until < $1 RETURNING *";
-    let limit = i64::try_from(SWEEP_MAX).unwrap_or(i64::MAX);
-    let values = vec![now.into(), sweeper.into(), limit.into()];
+/// `only` names a single one.
+pub async fn sweep(
+    txn: &mut Txn,
+    now: DateTime<Utc>,
+    sweeper: Uuid,
+    only: Option<HoldId>,
+) -> Result<Vec<Settlement>> {
+    let which = if only.is_some() {
+        "$3"
+    } else {
+        "SELECT id FROM ai_credit_holds WHERE state = 'ACTIVE' AND lease_until < $1
+         ORDER BY lease_until LIMIT $3"
+    };
+    let sql = format!(
+        "UPDATE ai_credit_holds SET
+           state = CASE WHEN in_flight_at IS NULL THEN 'EXPIRED'
+                        WHEN watermark > 0 THEN 'SETTLED' ELSE 'RELEASED' END,
+           charge = CASE WHEN in_flight_at IS NULL THEN 0 ELSE watermark END,
+           resolved_by = $2, resolved_at = $1
+         WHERE id IN ({which}) AND state = 'ACTIVE' AND lease_until < $1 RETURNING *"
+    );
+    let third = only.map_or_else(|| Value::from(SWEEP_MAX), Value::from);
+    let values = vec![now.into(), sweeper.into(), third];
     let swept: Vec<credit_hold::Model> = db::all(&**txn, sql, values).await?;
     let claims = swept.into_iter().map(|hold| (Facts::of_swept(&hold, now), hold)).collect();
     resolve(txn, claims, now).await
+}
+
+/// Holds whose lease has ended, those of the oldest lease first; at most 100.
+pub async fn ended_leases(db: &db::Db, now: DateTime<Utc>) -> Result<Vec<HoldId>> {
+    let sql = "SELECT * FROM ai_credit_holds WHERE state = 'ACTIVE' AND lease_until < $1
+               ORDER BY lease_until LIMIT $2";
+    let values = vec![now.into(), SWEEP_MAX.into()];
+    let holds: Vec<credit_hold::Model> = db::all(db.primary(), sql, values).await?;
+    Ok(holds.into_iter().map(|hold| hold.id).collect())
 }
 
 /// What the ledger and the rollup say of a run beside its charge.

@@ -21,6 +21,7 @@ use crate::http::graphql_ws::outbox::{self, Outbox};
 use crate::http::graphql_ws::protocol::{self, Close};
 use crate::http::operation::{self, Asker, Outcome, Verdict};
 use crate::http::reply::{self, Body, Extent, our_error};
+use crate::identity;
 
 /// Operations that may run at once on one socket. A mutation counts until it is over, even when
 /// the client does not wait for it.
@@ -166,7 +167,16 @@ impl Work {
         }
     }
 
-    async fn execute(self, id: &str, call: Call, caller: Caller, asker: Asker) -> End {
+    async fn execute(self, id: &str, call: Call, mut caller: Caller, asker: Asker) -> End {
+        // A socket lives for hours; rights are those of now, as over HTTP.
+        if let Some(actor) = &caller.actor {
+            match identity::refresh(&caller.app, actor).await {
+                Ok(actor) => caller.actor = Some(actor),
+                Err(error) => {
+                    return End::Error(asker.outcome(&error, Verdict::Refused).response.errors);
+                }
+            }
+        }
         match self.shared.engine().prepare(call, caller) {
             Prepared::Refused(refused) => End::Error(refused.response.errors),
             Prepared::Ready(ready) if ready.kind == OperationKind::Subscription => {

@@ -124,6 +124,7 @@ pub(crate) fn config(database_url: String) -> Config {
     let key = |kid: &str, byte: u8| Key { kid: kid.to_owned(), secret: [byte; 32] };
     Config {
         environment: Environment::Development,
+        host: std::net::Ipv4Addr::LOCALHOST.into(),
         port: 0,
         public_url: "http://localhost:3200".to_owned(),
         token_issuer: "http://localhost:3200".to_owned(),

@@ -249,7 +249,7 @@ impl Process {
                 panic!("the program ended with {status}: {} {}", self.said(), self.logged());
             }
             let logged = self.logged();
-            let rest = logged.split_once("Listening on 127.0.0.1:")?.1;
+            let rest = logged.split_once("Listening on ")?.1.split_once(':')?.1;
             let port = rest.split_once(|c: char| !c.is_ascii_digit())?.0;
             Some(format!("127.0.0.1:{port}"))
         })

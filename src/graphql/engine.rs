@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use async_graphql::parser::types::OperationType;
-use async_graphql::{Request, Response, ServerError, Value, Variables};
-use futures_util::StreamExt;
+use async_graphql::{
+    ObjectType, Request, Response, Schema, ServerError, SubscriptionType, Value, Variables,
+};
+use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
 
 use crate::actor::Permission;
 use crate::graphql::caller::Caller;
 use crate::graphql::guard::{self, CostTable, Limits, Refusal, Weight};
 use crate::graphql::loader;
-use crate::graphql::schema::{self, MusubiSchema};
+use crate::graphql::schema;
 
 /// Errors in one response at most.
 const ERRORS_MAX: usize = 20;
@@ -20,8 +23,37 @@ const ERRORS_MAX: usize = 20;
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
 
+/// What runs documents that the guard let through: our schema, or one that a test made.
+pub trait Runner: Send + Sync + 'static {
+    /// The schema as text.
+    fn sdl(&self) -> String;
+    /// Runs a query or a mutation.
+    fn execute(&self, request: Request) -> BoxFuture<'_, Response>;
+    /// Runs a subscription.
+    fn stream(&self, request: Request) -> BoxStream<'static, Response>;
+}
+
+impl<Q, M, S> Runner for Schema<Q, M, S>
+where
+    Q: ObjectType + 'static,
+    M: ObjectType + 'static,
+    S: SubscriptionType + 'static,
+{
+    fn sdl(&self) -> String {
+        Self::sdl(self)
+    }
+
+    fn execute(&self, request: Request) -> BoxFuture<'_, Response> {
+        Self::execute(self, request).boxed()
+    }
+
+    fn stream(&self, request: Request) -> BoxStream<'static, Response> {
+        self.execute_stream(request).boxed()
+    }
+}
+
 struct Inner {
-    schema: MusubiSchema,
+    schema: Box<dyn Runner>,
     table: CostTable,
     limits: Limits,
     admin_limits: Limits,
@@ -91,12 +123,16 @@ pub struct Executed {
 }
 
 impl Engine {
-    /// Builds the schema and reads the costs of its fields.
+    /// Runs our schema.
     pub fn new(limits: Limits) -> Result<Self, crate::error::Error> {
-        let schema = schema::build();
+        Self::over(schema::build(), limits)
+    }
+
+    /// Runs a schema; reads the costs of its fields.
+    pub fn over(schema: impl Runner, limits: Limits) -> Result<Self, crate::error::Error> {
         let table = CostTable::from_sdl(&schema.sdl()).map_err(crate::error::Error::broken)?;
         let admin_limits = limits.for_platform_admin();
-        Ok(Self(Arc::new(Inner { schema, table, limits, admin_limits })))
+        Ok(Self(Arc::new(Inner { schema: Box::new(schema), table, limits, admin_limits })))
     }
 
     /// Judges a document. Never executes anything.
@@ -138,7 +174,7 @@ impl Engine {
     /// Runs a subscription. A document that fails validation comes as a single answer without data.
     pub fn stream(&self, ready: ReadyOperation) -> BoxStream<'static, Response> {
         let Parts { request, caller, .. } = *ready.parts;
-        let responses = self.0.schema.execute_stream(request);
+        let responses = self.0.schema.stream(request);
         responses.map(move |response| finish(response, &caller)).boxed()
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::batch::Batches;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::crypto::Crypto;
@@ -32,6 +33,8 @@ pub struct App {
     pub tokens: Arc<Tokens>,
     /// Background work.
     pub tasks: Tasks,
+    /// Queues of work that is done together.
+    pub batches: Batches,
     /// The models' provider.
     pub models: Arc<dyn ChatModel>,
     /// This process, in leases and events.
@@ -43,12 +46,13 @@ impl App {
     pub async fn start(config: Config, clock: Clock, models: Arc<dyn ChatModel>) -> Result<Self> {
         let node = new_uuid();
         let tasks = Tasks::default();
+        let batches = Batches::new(&tasks);
         let crypto = Crypto::new(&config.encryption_keys, &config.index_key)?;
         let tokens = Arc::new(Tokens::new(&config.token_issuer, &config.jwt_keys)?);
         let events = Events::start(&config, node, &tasks);
         let db = Db::connect(&config.database, Arc::new(events.clone())).await?;
         let config = Arc::new(config);
-        Ok(Self { config, clock, db, events, crypto, tokens, tasks, models, node })
+        Ok(Self { config, clock, db, events, crypto, tokens, tasks, batches, models, node })
     }
 }
 

@@ -9,17 +9,19 @@ use std::ops::Deref;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use sea_orm::sea_query::ArrayType;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
-    FromQueryResult, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, Value,
+    EntityTrait, FromQueryResult, IdenStatic, Iterable, ModelTrait, SqliteTransactionMode,
+    Statement, TransactionOptions, TransactionTrait, Value,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Pace, Sample};
 use crate::config::DbSettings;
 use crate::error::{Error, Result};
 
@@ -27,6 +29,10 @@ use crate::error::{Error, Result};
 const WRITERS_WAITING_MAX: usize = 10_000;
 /// How long a request waits for its turn to write.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often the database's clock is read for one measurement; the sharpest reading counts.
+const CLOCK_SAMPLES: usize = 3;
+/// So far a machine's clock that steps forward is followed gently, where one node is alone.
+const GENTLE_MAX: Duration = Duration::from_secs(600);
 
 /// What takes announcements when a transaction is committed. `events` implements it.
 pub trait Bus: Send + Sync + 'static {
@@ -43,8 +49,6 @@ pub struct Db {
     /// The turn to write, first come, first served: one at a time on SQLite; on PostgreSQL three
     /// quarters of the pool, so that reads always find a connection.
     turn: Arc<Semaphore>,
-    /// Places for work that reads and then writes, so that a burst of it does not crowd the pool.
-    line: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
     statements: Arc<AtomicU64>,
     bus: Arc<dyn Bus>,
@@ -68,8 +72,7 @@ impl Db {
         };
         let turns = if is_sqlite { 1 } else { (settings.connections_max * 3 / 4).max(1) };
         let turn = Arc::new(Semaphore::new(turns as usize));
-        let line = Arc::new(Semaphore::new(settings.connections_max.div_ceil(2) as usize));
-        Ok(Self { writer, reader, replica, turn, line, waiting: Arc::default(), statements, bus })
+        Ok(Self { writer, reader, replica, turn, waiting: Arc::default(), statements, bus })
     }
 
     /// Begins a transaction. Waits its turn, at most 30 s, behind at most 10 000 others.
@@ -122,17 +125,23 @@ impl Db {
         Ok(rows)
     }
 
-    /// Measures how far the database's clock is from ours and tells `clock`.
+    /// Measures the database's clock and corrects `clock` by it. A file has its machine's clock.
     pub async fn measure_clock(&self, clock: &Clock) -> Result<()> {
         if self.writer.get_database_backend() != DbBackend::Postgres {
+            clock.correct(&[clock.sample_own()], Pace::Gently(GENTLE_MAX));
             return Ok(());
         }
-        let before = clock.now();
-        let row: Option<Instant> =
-            one(self.primary(), "SELECT clock_timestamp() AS at", vec![]).await?;
-        let middle = before + (clock.now() - before) / 2;
-        if let Some(row) = row {
-            clock.set_database_offset(row.at - middle);
+        // The first may have to connect, so that its round trip says little.
+        let mut samples = Vec::with_capacity(CLOCK_SAMPLES);
+        for _ in 0..CLOCK_SAMPLES {
+            let asked = Instant::now();
+            let row: Option<Shown> =
+                one(self.primary(), "SELECT clock_timestamp() AS at", vec![]).await?;
+            let answered = Instant::now();
+            samples.extend(row.map(|row| Sample { shown: row.at, asked, answered }));
+        }
+        if !clock.correct(&samples, Pace::AtOnce) {
+            tracing::debug!("The database's clock was read too slowly to go by it");
         }
         Ok(())
     }
@@ -156,26 +165,12 @@ impl Db {
         Ok(Txn { inner, announcements: Vec::new(), bus, _turn: turn })
     }
 
-    /// Waits, first come, first served, for a place among those who read and then write: at most
-    /// 30 s, behind at most 10 000 others. Drop it when the database is done with.
-    pub async fn stand_in_line(&self) -> Result<OwnedSemaphorePermit> {
-        self.wait(&self.line, WRITERS_WAITING_MAX).await
-    }
-
     async fn wait_for_turn(&self, waiting_max: usize) -> Result<OwnedSemaphorePermit> {
-        self.wait(&self.turn, waiting_max).await
-    }
-
-    async fn wait(
-        &self,
-        queue: &Arc<Semaphore>,
-        waiting_max: usize,
-    ) -> Result<OwnedSemaphorePermit> {
         let place = Place::take(&self.waiting);
         if place.ahead >= waiting_max {
             return Err(Error::Unavailable("database"));
         }
-        match tokio::time::timeout(PATIENCE, Arc::clone(queue).acquire_owned()).await {
+        match tokio::time::timeout(PATIENCE, Arc::clone(&self.turn).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => Err(Error::Unavailable("database")),
         }
@@ -200,8 +195,9 @@ impl Drop for Place<'_> {
     }
 }
 
+/// What the database's clock shows.
 #[derive(FromQueryResult)]
-struct Instant {
+struct Shown {
     at: DateTime<Utc>,
 }
 
@@ -283,6 +279,130 @@ pub fn tuples(rows: usize, columns: usize, first: usize) -> String {
     (0..rows).map(row).collect::<Vec<_>>().join(", ")
 }
 
+/// Rows that one statement reads as a table `v` with the columns `column1`, `column2` …
+///
+/// On PostgreSQL each column travels as one array, so that one prepared text serves any number of
+/// rows; a column that is null in all rows travels as one null. Where a column is null in some rows
+/// only, and on SQLite, the rows are a `VALUES` list.
+#[derive(Default)]
+pub struct Rows {
+    count: usize,
+    columns: Vec<Vec<Value>>,
+}
+
+impl Rows {
+    /// Adds a row; every row has the same columns.
+    pub fn push(&mut self, row: impl IntoIterator<Item = Value>) {
+        for (index, value) in row.into_iter().enumerate() {
+            match self.columns.get_mut(index) {
+                Some(column) => column.push(value),
+                None => self.columns.push(vec![value]),
+            }
+        }
+        self.count += 1;
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The table as SQL, and its values, whose placeholders are counted on from `first`.
+    pub fn table(self, conn: &impl ConnectionTrait, first: usize) -> (String, Vec<Value>) {
+        let is_whole = |column: &Vec<Value>| {
+            let present = column.iter().filter(|value| value.is_some()).count();
+            present == 0 || present == column.len()
+        };
+        if conn.get_database_backend() == DbBackend::Postgres && self.columns.iter().all(is_whole) {
+            self.arrays(first)
+        } else {
+            self.tuples(first)
+        }
+    }
+
+    fn arrays(self, first: usize) -> (String, Vec<Value>) {
+        let mut output = Vec::with_capacity(self.columns.len());
+        let (mut arrays, mut names) = (Vec::new(), Vec::new());
+        let mut values = Vec::with_capacity(self.columns.len());
+        for (index, column) in self.columns.into_iter().enumerate() {
+            let (name, place) = (index + 1, first + index);
+            let head = column.into_iter().try_fold(Vec::new(), |mut present, value| {
+                if !value.is_some() {
+                    return Err(value);
+                }
+                present.push(value);
+                Ok(present)
+            });
+            match head {
+                Ok(present) => {
+                    let kind = present.first().map_or(ArrayType::Bool, Value::array_type);
+                    values.push(Value::Array(kind, Some(Box::new(present))));
+                    arrays.push(format!("${place}"));
+                    names.push(format!("a{name}"));
+                    output.push(format!("a{name} AS column{name}"));
+                }
+                Err(null) => {
+                    values.push(null);
+                    output.push(format!("${place} AS column{name}"));
+                }
+            }
+        }
+        let (output, arrays, names) = (output.join(", "), arrays.join(", "), names.join(", "));
+        (format!("(SELECT {output} FROM UNNEST({arrays}) AS a({names})) AS v"), values)
+    }
+
+    fn tuples(self, first: usize) -> (String, Vec<Value>) {
+        let (rows, columns) = (self.count, self.columns.len());
+        let row = |row: usize| {
+            let places = (0..columns).map(|column| format!("${}", first + column * rows + row));
+            format!("({})", places.collect::<Vec<_>>().join(", "))
+        };
+        let list = (0..rows).map(row).collect::<Vec<_>>().join(", ");
+        (format!("(VALUES {list}) AS v"), self.columns.into_iter().flatten().collect())
+    }
+}
+
+/// Inserts rows of one table in one statement.
+pub async fn insert<E>(conn: &impl ConnectionTrait, models: &[E::Model]) -> Result<()>
+where
+    E: EntityTrait,
+    E::Model: ModelTrait<Entity = E>,
+{
+    let mut rows = Rows::default();
+    for model in models {
+        rows.push(E::Column::iter().map(|column| model.get(column)));
+    }
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = E::Column::iter().map(|column| column.as_str().to_owned()).collect();
+    let (table, values) = rows.table(conn, 1);
+    let name = E::default().table_name().to_owned();
+    let sql = format!("INSERT INTO {name} ({}) SELECT * FROM {table}", names.join(", "));
+    execute(conn, sql, values).await?;
+    Ok(())
+}
+
+/// Locks rows of a table in the ascending order of their ids, so that two transactions that lock
+/// several never wait for each other. SQLite has one writer and nothing to lock.
+pub async fn lock_in_order(
+    conn: &impl ConnectionTrait,
+    table: &str,
+    ids: impl Iterator<Item = Value>,
+) -> Result<()> {
+    if conn.get_database_backend() != DbBackend::Postgres {
+        return Ok(());
+    }
+    let mut rows = Rows::default();
+    ids.for_each(|id| rows.push([id]));
+    let (list, values) = rows.table(conn, 1);
+    let sql = format!(
+        "SELECT 1 FROM {table} WHERE id IN (SELECT column1 FROM {list}) ORDER BY id FOR UPDATE"
+    );
+    execute(conn, sql, values).await?;
+    Ok(())
+}
+
 fn statement(conn: &impl ConnectionTrait, sql: impl Into<String>, values: Vec<Value>) -> Statement {
     Statement::from_sql_and_values(conn.get_database_backend(), sql, values)
 }
@@ -315,7 +435,7 @@ async fn open(
         options.map_sqlx_postgres_opts(|options| {
             options.application_name("musubi").options([
                 ("idle_in_transaction_session_timeout", "30s"),
-                ("lock_timeout", "20s"),
+                ("lock_timeout", "2s"),
                 ("statement_timeout", "60s"),
             ])
         });

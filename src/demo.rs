@@ -2,6 +2,8 @@
 //! customers, so that the books of the demo prove themselves like any others. The same seed makes
 //! the same history before any given day.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Datelike, Days, TimeDelta, Utc, Weekday};
 use fastrand::Rng;
 use sea_orm::{EntityTrait, PaginatorTrait};
@@ -289,11 +291,11 @@ impl Stage {
             requests.push(request);
             given.push(parameters);
         }
-        let answers = reserve::reserve(txn, requests, *first).await?;
+        let answers = reserve::reserve(txn, &requests, *first).await?;
         let mut acts = Vec::with_capacity(times.len());
         for (answer, parameters) in answers.into_iter().zip(given) {
             let Answer::Reserved(execution, hold) = answer else { continue };
-            let price = self.price.clone();
+            let (price, parameters) = (Arc::new(self.price.clone()), Arc::new(parameters));
             let job = Job { execution: *execution, hold, price, parameters };
             let (ending, output, time_ms) = perform(&job, rng);
             acts.push((judge(&job, ending, &output), job, output, time_ms));
@@ -309,7 +311,8 @@ impl Stage {
                 finished_at: job.execution.created_at + TimeDelta::milliseconds(*time_ms),
             })
             .collect();
-        finish::settle_runs(app, txn, &runs, *last + TimeDelta::seconds(30)).await
+        finish::settle_runs(app, txn, &runs, *last + TimeDelta::seconds(30)).await?;
+        Ok(())
     }
 
     fn request(

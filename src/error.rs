@@ -196,6 +196,21 @@ impl Error {
         Self::Invalid(vec![Violation::new(field, ja, en)])
     }
 
+    /// The same error for another caller of work that was done together. A refusal and a fault
+    /// keep their text only.
+    pub fn repeat(&self) -> Self {
+        match self {
+            Self::Unauthenticated => Self::Unauthenticated,
+            Self::Forbidden => Self::Forbidden,
+            Self::InvalidId => Self::InvalidId,
+            Self::NotFound(kind) => Self::NotFound(kind),
+            Self::Invalid(violations) => Self::Invalid(violations.clone()),
+            Self::Unavailable(part) => Self::Unavailable(part),
+            Self::Timeout => Self::Timeout,
+            Self::Refused(_) | Self::Broken(_) => Self::broken(self.to_string()),
+        }
+    }
+
     /// The code for programs.
     pub fn code(&self) -> Code {
         match self {
@@ -269,8 +284,33 @@ impl From<sea_orm::DbErr> for Error {
                 tracing::warn!(%cause, "The database did not answer: {cause}");
                 Self::Unavailable("database")
             }
+            sea_orm::DbErr::Exec(sea_orm::RuntimeErr::SqlxError(cause))
+            | sea_orm::DbErr::Query(sea_orm::RuntimeErr::SqlxError(cause))
+                if is_passing(&cause) =>
+            {
+                tracing::warn!(%cause, "The database broke off: {cause}");
+                Self::Unavailable("database")
+            }
             other => Self::broken(other),
         }
+    }
+}
+
+/// Whether a fault of the database is one of the moment: the connection broke, the server shuts
+/// down or takes no more, a lock was not had in time, a deadlock was resolved. The transaction is
+/// rolled back, so that the same work may be tried again.
+fn is_passing(cause: &sea_orm::SqlxError) -> bool {
+    use sea_orm::SqlxError;
+    match cause {
+        SqlxError::Io(_)
+        | SqlxError::Protocol(_)
+        | SqlxError::PoolTimedOut
+        | SqlxError::PoolClosed
+        | SqlxError::WorkerCrashed => true,
+        SqlxError::Database(error) => error.code().is_some_and(|code| {
+            ["08", "53", "57P", "40", "55P03", "57014"].iter().any(|class| code.starts_with(class))
+        }),
+        _ => false,
     }
 }
 

@@ -4,14 +4,14 @@
 //! the key made is read again by its id. The row is written in the transaction of the write itself,
 //! so that a refused write leaves no key behind.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{FromQueryResult, Value};
 use uuid::Uuid;
 
 use crate::crypto::Crypto;
-use crate::db::{self, Txn};
+use crate::db::{self, Rows, Txn};
 use crate::error::{Code, DomainError, Error, Lang, Result};
 use crate::ids::{IdempotencyId, TenantId, UserId};
 
@@ -108,15 +108,20 @@ pub async fn claim(txn: &Txn, keys: &[Key], now: DateTime<Utc>) -> Result<Vec<Cl
     if keys.is_empty() {
         return Ok(Vec::new());
     }
+    // In one order everywhere, lest two nodes with the same keys wait for each other.
+    let mut ordered: Vec<&Key> = keys.iter().collect();
+    ordered.sort_by_key(|key| (key.tenant, key.actor, key.operation, &key.key));
+    let mut rows = Rows::default();
+    ordered.into_iter().for_each(|key| rows.push(insert_values(key, now)));
+    let (table, values) = rows.table(&**txn, 1);
     let sql = format!(
         "INSERT INTO idempotency_keys
          (id, tenant_id, actor_id, operation, key, body_digest, object_id, created_at)
-         VALUES {} ON CONFLICT DO NOTHING RETURNING object_id",
-        db::tuples(keys.len(), 8, 1)
+         SELECT * FROM {table} WHERE TRUE ON CONFLICT DO NOTHING RETURNING object_id"
     );
-    let values = keys.iter().flat_map(|key| insert_values(key, now)).collect();
     let inserted: Vec<Inserted> = db::all(&**txn, sql, values).await?;
-    let is_new = |key: &Key| inserted.iter().any(|row| row.object_id == key.object);
+    let inserted: HashSet<Uuid> = inserted.into_iter().map(|row| row.object_id).collect();
+    let is_new = |key: &Key| inserted.contains(&key.object);
     let known: Vec<&Key> = keys.iter().filter(|key| !is_new(key)).collect();
     let rows = find(txn, &known).await?;
     Ok(keys.iter().map(|key| if is_new(key) { Claim::New } else { judge(&rows, key) }).collect())

@@ -22,6 +22,8 @@ pub mod actor;
 pub mod tasks;
 /// The database: writer, readers, transactions that publish on commit.
 pub mod db;
+/// Work done for many callers at once: group commit, shared reads.
+pub mod batch;
 /// The outside world, one file for each third party.
 pub mod external;
 /// One file per table: columns, keys, tenant-scoped finders.

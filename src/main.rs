@@ -20,6 +20,10 @@ use musubi::graphql::{guard, schema};
 use musubi::http::{self, Prefill, Probe, Setup};
 use musubi::{demo, identity, jobs, verify};
 
+/// Many small allocations on many threads, freed on others: what the system's allocator is bad at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 /// Musubi: prepaid AI credits, CRM, projects, content and commerce as one GraphQL backend.

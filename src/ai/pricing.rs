@@ -3,9 +3,12 @@
 //! Prices are versioned rows; each execution pins the version that it was held at. Example: CHATBOT
 //! (base 2) with 1 200 tokens is in the second tier (× 1.5): ceil(2 × 1.5) = 3 credits.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, TryInsertResult,
+    ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, TryInsertResult, Value,
 };
 use serde_json::json;
 
@@ -13,8 +16,9 @@ use crate::actor::{Actor, Permission};
 use crate::ai::error::AiError;
 use crate::app::App;
 use crate::audit::{self, Action, Subject};
+use crate::batch::Lookup;
 use crate::credits::error::CreditError;
-use crate::db;
+use crate::db::{self, Rows};
 use crate::entity::function_price::{self, AiFunctionType};
 use crate::error::{Error, Result, Violation};
 use crate::events::{self, Event};
@@ -89,11 +93,36 @@ pub async fn in_force(
 
 /// The newest version of each model's price for a function, by the model's name.
 pub async fn newest(app: &App, function: AiFunctionType) -> Result<Vec<function_price::Model>> {
-    let sql = "SELECT * FROM ai_function_prices p WHERE function_type = $1 AND version =
-               (SELECT MAX(version) FROM ai_function_prices
-                WHERE function_type = p.function_type AND model = p.model)
-               ORDER BY model";
-    db::all(app.db.primary(), sql, vec![function.as_str().into()]).await
+    let found = app.batches.find::<Newest>(app, function).await?;
+    Ok(found.map(|prices| prices.to_vec()).unwrap_or_default())
+}
+
+/// Reads prices for many calls at once.
+struct Newest;
+
+impl Lookup for Newest {
+    type Context = App;
+    type Key = AiFunctionType;
+    type Value = Arc<[function_price::Model]>;
+
+    async fn read(app: &App, keys: Vec<Self::Key>) -> Result<HashMap<Self::Key, Self::Value>> {
+        let mut rows = Rows::default();
+        keys.iter().for_each(|function| rows.push([Value::from(function.as_str())]));
+        let (table, values) = rows.table(app.db.primary(), 1);
+        let sql = format!(
+            "SELECT * FROM ai_function_prices p
+             WHERE function_type IN (SELECT column1 FROM {table}) AND version =
+             (SELECT MAX(version) FROM ai_function_prices
+              WHERE function_type = p.function_type AND model = p.model)
+             ORDER BY model"
+        );
+        let prices: Vec<function_price::Model> = db::all(app.db.primary(), sql, values).await?;
+        let mut by_function: HashMap<AiFunctionType, Vec<function_price::Model>> = HashMap::new();
+        for price in prices {
+            by_function.entry(price.function_type).or_default().push(price);
+        }
+        Ok(by_function.into_iter().map(|(function, prices)| (function, prices.into())).collect())
+    }
 }
 
 /// A function with the models that can be called.

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ConnectionTrait, EntityTrait, FromQueryResult, IdenStatic, IntoActiveModel, Iterable,
-    Statement, Value,
+    ConnectionTrait, EntityTrait, FromQueryResult, IdenStatic, Iterable, Statement, Value,
 };
 
 use crate::credits::book::{Book, Draw, Kept, Line, RowState};
 use crate::credits::period;
-use crate::db::{self, Txn};
+use crate::db::{self, Rows, Txn};
 use crate::entity::{
     credit_account, credit_draw, credit_grant, credit_transaction, credit_withdrawal,
 };
@@ -105,6 +104,12 @@ fn columns<E: EntityTrait>(alias: &str) -> String {
         format!("{alias}.{name} AS {alias}_{name}")
     };
     E::Column::iter().map(column).collect::<Vec<_>>().join(", ")
+}
+
+/// The columns of an account: `*` would bring those of a second table along.
+pub(crate) fn account_columns() -> String {
+    let names: Vec<_> = credit_account::Column::iter().map(|it| it.as_str().to_owned()).collect();
+    names.join(", ")
 }
 
 fn by_account<R>(rows: Vec<R>, account: impl Fn(&R) -> AccountId) -> BTreeMap<AccountId, Vec<R>> {
@@ -219,26 +224,14 @@ impl Changes {
     async fn write(mut self, txn: &Txn, now: DateTime<Utc>) -> Result<()> {
         self.grants.sort_by_key(|grant| grant.id);
         self.withdrawals.sort_by_key(|withdrawal| withdrawal.id);
-        if !self.new_grants.is_empty() {
-            let rows = self.new_grants.into_iter().map(IntoActiveModel::into_active_model);
-            credit_grant::Entity::insert_many(rows).exec_without_returning(&**txn).await?;
-        }
+        db::insert::<credit_grant::Entity>(&**txn, &self.new_grants).await?;
         update_grants(txn, &self.grants).await?;
-        if !self.new_withdrawals.is_empty() {
-            let rows = self.new_withdrawals.into_iter().map(IntoActiveModel::into_active_model);
-            credit_withdrawal::Entity::insert_many(rows).exec_without_returning(&**txn).await?;
-        }
+        db::insert::<credit_withdrawal::Entity>(&**txn, &self.new_withdrawals).await?;
         update_withdrawals(txn, &self.withdrawals).await?;
-        if !self.lines.is_empty() {
-            let rows = self.lines.into_iter().map(|(account, line)| row_of(account, line, now));
-            let rows = rows.map(IntoActiveModel::into_active_model);
-            credit_transaction::Entity::insert_many(rows).exec_without_returning(&**txn).await?;
-        }
-        if !self.draws.is_empty() {
-            let rows = self.draws.into_iter().map(draw_row).map(IntoActiveModel::into_active_model);
-            credit_draw::Entity::insert_many(rows).exec_without_returning(&**txn).await?;
-        }
-        Ok(())
+        let lines = self.lines.into_iter().map(|(account, line)| row_of(account, line, now));
+        db::insert::<credit_transaction::Entity>(&**txn, &lines.collect::<Vec<_>>()).await?;
+        let draws: Vec<_> = self.draws.into_iter().map(draw_row).collect();
+        db::insert::<credit_draw::Entity>(&**txn, &draws).await
     }
 }
 
@@ -253,45 +246,43 @@ fn sort_out<R>(kept: Vec<Kept<R>>, new: &mut Vec<R>, changed: &mut Vec<R>) {
 }
 
 async fn update_grants(txn: &Txn, grants: &[credit_grant::Model]) -> Result<()> {
-    if grants.is_empty() {
+    let mut rows = Rows::default();
+    for grant in grants {
+        rows.push([Value::from(grant.id), grant.remaining.into(), grant.cost_left.into()]);
+    }
+    if rows.is_empty() {
         return Ok(());
     }
+    let (table, values) = rows.table(&**txn, 1);
     let sql = format!(
         "UPDATE ai_credit_grants SET remaining = v.column2, cost_left = v.column3
-         FROM (VALUES {}) AS v WHERE ai_credit_grants.id = v.column1",
-        db::tuples(grants.len(), 3, 1)
+         FROM {table} WHERE ai_credit_grants.id = v.column1"
     );
-    let values = grants
-        .iter()
-        .flat_map(|grant| [grant.id.into(), grant.remaining.into(), grant.cost_left.into()])
-        .collect();
     db::execute(&**txn, sql, values).await?;
     Ok(())
 }
 
 async fn update_withdrawals(txn: &Txn, withdrawals: &[credit_withdrawal::Model]) -> Result<()> {
-    if withdrawals.is_empty() {
+    let mut rows = Rows::default();
+    for row in withdrawals {
+        rows.push([
+            Value::from(row.id),
+            row.asked.into(),
+            row.taken.into(),
+            row.put_back.into(),
+            row.cost_taken.into(),
+            row.closed_at.into(),
+        ]);
+    }
+    if rows.is_empty() {
         return Ok(());
     }
+    let (table, values) = rows.table(&**txn, 1);
     let sql = format!(
         "UPDATE ai_credit_withdrawals SET asked = v.column2, taken = v.column3,
          put_back = v.column4, cost_taken = v.column5, closed_at = v.column6
-         FROM (VALUES {}) AS v WHERE ai_credit_withdrawals.id = v.column1",
-        db::tuples(withdrawals.len(), 6, 1)
+         FROM {table} WHERE ai_credit_withdrawals.id = v.column1"
     );
-    let values = withdrawals
-        .iter()
-        .flat_map(|row| {
-            [
-                row.id.into(),
-                row.asked.into(),
-                row.taken.into(),
-                row.put_back.into(),
-                row.cost_taken.into(),
-                row.closed_at.into(),
-            ]
-        })
-        .collect();
     db::execute(&**txn, sql, values).await?;
     Ok(())
 }

@@ -9,15 +9,25 @@ use async_graphql::{
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
 
 use crate::actor::Permission;
 use crate::graphql::caller::Caller;
-use crate::graphql::guard::{self, CostTable, Limits, Refusal, Weight};
+use crate::graphql::guard::{CostTable, Document, Limits, Refusal, Weight};
 use crate::graphql::loader;
 use crate::graphql::schema;
 
 /// Errors in one response at most.
 const ERRORS_MAX: usize = 20;
+/// A longer document is parsed each time; clients that matter send short ones.
+const KNOWN_TEXT_MAX: usize = 16 * 1024;
+/// What known documents may take together in memory, in bytes.
+const KNOWN_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Documents that the first allocation has room for.
+const KNOWN_USUAL: usize = 1_000;
+/// Memory of a parsed document for each of its tokens, in bytes; a field is one token or more.
+const BYTES_PER_TOKEN: usize = 256;
 
 /// The schema with its limits. Clones share it.
 #[derive(Clone)]
@@ -57,6 +67,19 @@ struct Inner {
     table: CostTable,
     limits: Limits,
     admin_limits: Limits,
+    known: Cache<Box<str>, Arc<Document>, Memory>,
+}
+
+/// Documents that ran for somebody who was signed in, by their exact text, so that they are not
+/// parsed again. What was asked for twice outlives any flood of what was asked for once.
+#[derive(Clone)]
+struct Memory;
+
+impl Weighter<Box<str>, Arc<Document>> for Memory {
+    fn weight(&self, text: &Box<str>, document: &Arc<Document>) -> u64 {
+        let bytes = text.len().saturating_add(document.tokens().saturating_mul(BYTES_PER_TOKEN));
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
 }
 
 /// A call as the client sent it.
@@ -102,6 +125,8 @@ struct Parts {
     request: Request,
     caller: Caller,
     cost: usize,
+    /// The document to remember when it turns out to be sound.
+    fresh: Option<(Box<str>, Arc<Document>)>,
 }
 
 /// A call that was refused before it ran.
@@ -132,7 +157,14 @@ impl Engine {
     pub fn over(schema: impl Runner, limits: Limits) -> Result<Self, crate::error::Error> {
         let table = CostTable::from_sdl(&schema.sdl()).map_err(crate::error::Error::broken)?;
         let admin_limits = limits.for_platform_admin();
-        Ok(Self(Arc::new(Inner { schema: Box::new(schema), table, limits, admin_limits })))
+        let known = Cache::with_weighter(KNOWN_USUAL, KNOWN_BYTES_MAX, Memory);
+        let schema = Box::new(schema);
+        Ok(Self(Arc::new(Inner { schema, table, limits, admin_limits, known })))
+    }
+
+    /// Documents that need not be parsed again.
+    pub fn known_documents(&self) -> usize {
+        self.0.known.len()
     }
 
     /// Judges a document. Never executes anything.
@@ -140,33 +172,42 @@ impl Engine {
         let inner = &self.0;
         let is_admin = caller.actor.as_ref().is_some_and(|actor| actor.may(Permission::Platform));
         let limits = if is_admin { &inner.admin_limits } else { &inner.limits };
-        let name = call.operation_name.as_deref();
-        match guard::check(&call.query, name, &call.variables, &inner.table, limits) {
-            Err(refusal) => Prepared::Refused(Box::new(refused(&refusal, &caller))),
-            Ok((document, weight)) => {
-                let mut request = Request::new(call.query)
-                    .variables(call.variables)
-                    .data(loader::new(&caller))
-                    .data(caller.clone());
-                if let Some(name) = call.operation_name {
-                    request = request.operation_name(name);
-                }
-                request.set_parsed_query(document);
-                let kind = kind_of(&weight);
-                let parts = Box::new(Parts { request, caller, cost: weight.cost });
-                Prepared::Ready(ReadyOperation { kind, parts })
-            }
+        let known = inner.known.get(call.query.as_str());
+        let is_known = known.is_some();
+        let judged = known
+            .map_or_else(|| Document::read(&call.query, limits).map(Arc::new), Ok)
+            .and_then(|document| Ok((inner.weigh(&document, &call, limits)?, document)));
+        let (weight, document) = match judged {
+            Ok(judged) => judged,
+            Err(refusal) => return Prepared::Refused(Box::new(refused(&refusal, &caller))),
+        };
+        // The library reads nothing but the parsed document.
+        let mut request = Request::new(String::new())
+            .variables(call.variables)
+            .data(loader::new(&caller))
+            .data(caller.clone());
+        if let Some(name) = call.operation_name {
+            request = request.operation_name(name);
         }
+        request.set_parsed_query(document.parsed().clone());
+        // Strangers use what is known and add nothing to it.
+        let is_worth_it = !is_known && caller.actor.is_some() && call.query.len() <= KNOWN_TEXT_MAX;
+        let fresh = is_worth_it.then(|| (call.query.into_boxed_str(), document));
+        let parts = Box::new(Parts { request, caller, cost: weight.cost, fresh });
+        Prepared::Ready(ReadyOperation { kind: kind_of(&weight), parts })
     }
 
     /// Runs a query or a mutation.
     pub async fn execute(&self, ready: ReadyOperation) -> Executed {
-        let Parts { request, caller, cost } = *ready.parts;
+        let Parts { request, caller, cost, fresh } = *ready.parts;
         let response = self.0.schema.execute(request).await;
         let is_request_error = is_request_error(&response);
         let mut response = finish(response, &caller);
         if !is_request_error {
             response = response.extension("cost", Value::from(cost));
+            if let Some((text, document)) = fresh {
+                self.0.known.insert(text, document);
+            }
         }
         Executed { response, is_request_error }
     }
@@ -176,6 +217,12 @@ impl Engine {
         let Parts { request, caller, .. } = *ready.parts;
         let responses = self.0.schema.stream(request);
         responses.map(move |response| finish(response, &caller)).boxed()
+    }
+}
+
+impl Inner {
+    fn weigh(&self, document: &Document, call: &Call, limits: &Limits) -> Result<Weight, Refusal> {
+        document.weigh(call.operation_name.as_deref(), &call.variables, &self.table, limits)
     }
 }
 
@@ -209,9 +256,11 @@ fn refused(refusal: &Refusal, caller: &Caller) -> RefusedDocument {
         Refusal::FragmentCycle { .. }
         | Refusal::FieldConflict { .. }
         | Refusal::SubscriptionRootFields { .. }
+        | Refusal::TooManyErrors { .. }
         | Refusal::InvalidValue { .. } => "GRAPHQL_VALIDATION_FAILED",
         Refusal::TooLarge
         | Refusal::TooManyTokens { .. }
+        | Refusal::NameTooLong { .. }
         | Refusal::TooDeep { .. }
         | Refusal::TooManyDirectives { .. }
         | Refusal::TooManyAliases { .. }

@@ -2,7 +2,30 @@
 //!
 //! `server` accepts connections and ends them in order; `envelope` wraps every request (its id, its
 //! span, a panic's end); `graphql_http` and `graphql_ws` speak the two transports to the letter of
-//! GraphQL-over-HTTP and graphql-transport-ws; both run operations through `operation`.
+//! GraphQL-over-HTTP and graphql-transport-ws; both run operations through `operation`, and what is
+//! too much is refused by `overload`.
+//!
+//! What a client can meet here, beside the codes of `error::Code`:
+//!
+//! | HTTP | `extensions.code` | Why |
+//! |---|---|---|
+//! | 200 | of the document | `application/json`: also a document that was refused has 200 |
+//! | 400 | of the document | `application/graphql-response+json`: the document was refused |
+//! | 400 | `BAD_REQUEST` | not JSON, a batch, parameters of a wrong type, a subscription |
+//! | 401 | `UNAUTHENTICATED` | the token is not valid |
+//! | 403 | `FORBIDDEN` | a page of another site |
+//! | 404 | `NOT_FOUND` | no such path |
+//! | 405 | `METHOD_NOT_ALLOWED` | another method, or a mutation by GET; `Allow` says which |
+//! | 406 | `NOT_ACCEPTABLE` | no media type of ours is accepted, or a GET names none |
+//! | 408 | `REQUEST_TIMEOUT` | the body did not arrive in time |
+//! | 413 | `PAYLOAD_TOO_LARGE` | the body is too long |
+//! | 415 | `UNSUPPORTED_MEDIA_TYPE` | a body that says it is no JSON, as any site's form can send |
+//! | 500 | `INTERNAL` | a fault of ours, such as a resolver's panic |
+//! | 503 | `UNAVAILABLE` | too much at once, or no database: `Retry-After`, `retryAfterMs` |
+//! | 504 | `TIMEOUT` | the operation took too long |
+//!
+//! The codes that close a WebSocket are those of `graphql_ws::protocol::Close`. Messages of the
+//! transport itself are English, for those who write clients.
 
 mod access;
 mod envelope;
@@ -10,13 +33,14 @@ mod graphiql;
 mod graphql_http;
 mod graphql_ws;
 mod health;
+mod limits;
 mod operation;
+mod overload;
 mod reply;
 mod server;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -32,6 +56,8 @@ use crate::graphql::engine::Engine;
 use envelope::RequestId;
 pub use graphiql::{Prefill, Prefiller};
 pub use health::Probe;
+pub use limits::Limits;
+use overload::Room;
 use reply::Refusal;
 pub use server::{serve, serve_until_signalled};
 
@@ -49,51 +75,6 @@ pub struct Setup {
     pub probes: Vec<Probe>,
 }
 
-/// Bounds and patience of the server. The defaults are for production; tests shorten them.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Connections at once, WebSockets included. More wait in the system's backlog.
-    pub connections_max: usize,
-    /// How long the head of a request may take, and a connection may stay without any request.
-    pub header_timeout: Duration,
-    /// How long the body of a request may take.
-    pub body_timeout: Duration,
-    /// The longest body of a request, in bytes.
-    pub body_bytes_max: usize,
-    /// How long a query or a mutation may run. `aiExecute` alone waits up to 60 s.
-    pub operation_timeout: Duration,
-    /// Connections without a request for so long are closed (HTTP/1 already after the head's).
-    pub idle_timeout: Duration,
-    /// How long a WebSocket may wait before `connection_init`.
-    pub init_timeout: Duration,
-    /// The pause between pings to a WebSocket. A peer silent for two of them is dead.
-    pub ping_pause: Duration,
-    /// How long one message to a WebSocket may take to be written.
-    pub write_timeout: Duration,
-    /// Between readiness turning 503 and the end of accepting, for balancers to notice.
-    pub drain_notice: Duration,
-    /// How long a shutdown waits for requests, and then again for background work.
-    pub drain_patience: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections_max: 10_000,
-            header_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(30),
-            body_bytes_max: 1024 * 1024,
-            operation_timeout: Duration::from_secs(75),
-            idle_timeout: Duration::from_secs(75),
-            init_timeout: Duration::from_secs(5),
-            ping_pause: Duration::from_secs(12),
-            write_timeout: Duration::from_secs(10),
-            drain_notice: Duration::ZERO,
-            drain_patience: Duration::from_secs(25),
-        }
-    }
-}
-
 /// What every handler shares.
 #[derive(Clone)]
 struct Shared(Arc<Inner>);
@@ -102,6 +83,7 @@ struct Inner {
     app: App,
     engine: Engine,
     limits: Limits,
+    room: Room,
     graphiql: Option<Prefiller>,
     health: health::Health,
     is_draining: AtomicBool,
@@ -113,6 +95,7 @@ impl Shared {
             health: health::Health::new(setup.app.clone(), setup.probes),
             app: setup.app,
             engine: setup.engine,
+            room: Room::new(&setup.limits),
             limits: setup.limits,
             graphiql: setup.graphiql,
             is_draining: AtomicBool::new(false),
@@ -131,6 +114,11 @@ impl Shared {
         &self.0.limits
     }
 
+    /// What runs here, against its bounds.
+    fn room(&self) -> &Room {
+        &self.0.room
+    }
+
     /// Whether a shutdown has begun.
     fn is_draining(&self) -> bool {
         self.0.is_draining.load(Ordering::Relaxed)
@@ -141,6 +129,9 @@ impl Shared {
         self.0.is_draining.store(true, Ordering::Relaxed);
     }
 }
+
+/// Shorter answers are not compressed: they fit into one packet either way.
+const ANSWER_BYTES_MIN: u64 = 1024;
 
 /// All routes.
 fn router(shared: &Shared) -> Router {
@@ -161,7 +152,7 @@ fn router(shared: &Shared) -> Router {
         .with_state(shared.clone())
         .layer(from_fn(envelope::wrap))
         // A handshake's 101 has no body, so the size alone keeps it out.
-        .layer(CompressionLayer::new().compress_when(SizeAbove::new(1024)))
+        .layer(CompressionLayer::new().compress_when(SizeAbove::new(ANSWER_BYTES_MIN)))
 }
 
 /// People who open the address in development want GraphiQL.

@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 
-use async_graphql::Response;
+use async_graphql::{Response, ServerError};
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -12,7 +12,8 @@ use crate::error::{Error, Lang};
 use crate::graphql::caller::Caller;
 use crate::graphql::engine::{OperationKind, ReadyOperation};
 use crate::http::Shared;
-use crate::http::reply::our_error;
+use crate::http::overload::Full;
+use crate::http::reply::{our_error, set_retry_after};
 
 /// How an operation ended.
 pub(super) struct Outcome {
@@ -49,6 +50,13 @@ impl Asker {
     pub(super) fn outcome(&self, error: &Error, verdict: Verdict) -> Outcome {
         let error = our_error(error, self.lang, &self.request_id);
         Outcome { response: Response::from_errors(vec![error]), verdict }
+    }
+
+    /// The errors of an operation for which there is no room.
+    pub(super) fn shed(&self, full: Full) -> Vec<ServerError> {
+        let mut error = our_error(&Error::Unavailable("room"), self.lang, &self.request_id);
+        set_retry_after(&mut error, full.retry_after_seconds);
+        vec![error]
     }
 
     /// The answer to a panic. The panic itself was written by the hook, under our span.

@@ -14,6 +14,10 @@ use serde::Serialize;
 
 use crate::error::{Code, Error, Lang};
 use crate::http::envelope::RequestId;
+use crate::http::overload::Full;
+
+/// When to try again after a part that we need did not answer.
+const RETRY_SECONDS: u32 = 2;
 
 /// Whether an answer has data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +56,12 @@ pub(super) fn graphql_error(code: &str, message: &str, request_id: &str) -> Serv
     error
 }
 
+/// Tells the client when to try again.
+pub(super) fn set_retry_after(error: &mut ServerError, seconds: u32) {
+    let extensions = error.extensions.get_or_insert_default();
+    extensions.set("retryAfterMs", u64::from(seconds) * 1000);
+}
+
 /// The error that stands for one of ours.
 pub(super) fn our_error(error: &Error, lang: Lang, request_id: &str) -> ServerError {
     graphql_error(error.code().as_str(), &error.message(lang), request_id)
@@ -63,16 +73,18 @@ pub(super) struct Refusal {
     status: StatusCode,
     code: &'static str,
     message: Cow<'static, str>,
-    header: Option<(HeaderName, HeaderValue)>,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
+    retry_after_seconds: Option<u32>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, message: message.into(), header: None }
+        let message = message.into();
+        Self { status, code, message, header: None, retry_after_seconds: None }
     }
 
     fn with(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.header = Some((name, HeaderValue::from_static(value)));
+        self.header = Some(Box::new((name, HeaderValue::from_static(value))));
         self
     }
 
@@ -152,17 +164,29 @@ impl Refusal {
             Code::Unauthenticated => Self::new(StatusCode::UNAUTHORIZED, code.as_str(), message)
                 .with(header::WWW_AUTHENTICATE, r#"Bearer realm="musubi", error="invalid_token""#),
             Code::Unavailable | Code::Timeout => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, code.as_str(), message)
-                    .with(header::RETRY_AFTER, "2")
+                let refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, code.as_str(), message);
+                Self { retry_after_seconds: Some(RETRY_SECONDS), ..refusal }
             }
             // `authenticate` says nothing else; if it does, that is a fault of ours.
             _ => Self::internal(lang),
         }
     }
 
+    /// Too much runs at once.
+    pub(super) fn overload(full: Full, lang: Lang) -> Self {
+        let error = Error::Unavailable("room");
+        let message = error.message(lang);
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let refusal = Self::new(status, error.code().as_str(), message);
+        Self { retry_after_seconds: Some(full.retry_after_seconds), ..refusal }
+    }
+
     /// The answer, in the shape of a GraphQL error.
     pub(super) fn reply(self, id: &RequestId) -> Response {
-        let error = graphql_error(self.code, &self.message, id.as_str());
+        let mut error = graphql_error(self.code, &self.message, id.as_str());
+        if let Some(seconds) = self.retry_after_seconds {
+            set_retry_after(&mut error, seconds);
+        }
         let response = async_graphql::Response::from_errors(vec![error]);
         let body = to_json(&Body::new(&response, Extent::Refused));
         let mut response = (self.status, body).into_response();
@@ -170,8 +194,12 @@ impl Refusal {
         let json = HeaderValue::from_static("application/json; charset=utf-8");
         headers.insert(header::CONTENT_TYPE, json);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some((name, value)) = self.header {
+        if let Some(header) = self.header {
+            let (name, value) = *header;
             headers.insert(name, value);
+        }
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

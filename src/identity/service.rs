@@ -1,14 +1,17 @@
 //! Authentication, and the people and tenants behind it.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{
-    ColumnTrait, EntityTrait, FromQueryResult, IntoActiveModel, QueryFilter, QuerySelect,
+    ColumnTrait, EntityTrait, FromQueryResult, IntoActiveModel, QueryFilter, QuerySelect, Value,
 };
 
 use crate::actor::{Actor, Permission, Role};
 use crate::app::App;
+use crate::batch::Lookup;
 use crate::crypto::Place;
-use crate::db::{self, Txn};
+use crate::db::{self, Rows, Txn};
 use crate::entity::plan::PlanType;
 use crate::entity::{membership, tenant, user};
 use crate::error::{Error, Lang, Result};
@@ -57,26 +60,62 @@ pub async fn refresh(app: &App, actor: &Actor) -> Result<Actor> {
     })
 }
 
-#[derive(FromQueryResult)]
+/// A person's rights in a tenant.
+#[derive(Clone, Copy)]
 struct Standing {
     is_platform_admin: bool,
     role: Option<Role>,
 }
 
-/// A person's rights in a tenant, now; none when they have no place in it.
+/// A person's rights in a tenant, now; none when they have no place in it. Read together with those
+/// of others who are asked about at the same moment: an event for thousands of sockets asks once.
 async fn standing(app: &App, user: UserId, tenant: Option<TenantId>) -> Result<Option<Standing>> {
-    let sql = "SELECT u.is_platform_admin, m.role FROM users u
-               LEFT JOIN tenants t ON t.id = $2 AND t.deleted_at IS NULL
-               LEFT JOIN memberships m ON m.user_id = u.id AND m.tenant_id = t.id
-               WHERE u.id = $1 AND u.deleted_at IS NULL
-               AND ($3 = FALSE OR t.id IS NOT NULL)";
-    let has_tenant = tenant.is_some();
-    let tenant = tenant.unwrap_or(TenantId(uuid::Uuid::nil()));
-    let values = vec![user.into(), tenant.into(), has_tenant.into()];
-    let found: Option<Standing> = db::one(app.db.primary(), sql, values).await?;
-    let has_place =
-        |standing: &Standing| !has_tenant || standing.role.is_some() || standing.is_platform_admin;
+    let found = app.batches.find::<Standings>(app, (user, tenant)).await?;
+    let has_place = |standing: &Standing| {
+        tenant.is_none() || standing.role.is_some() || standing.is_platform_admin
+    };
     Ok(found.filter(has_place))
+}
+
+/// Reads standings: of people who are there, in tenants that are there, or in none.
+struct Standings;
+
+impl Lookup for Standings {
+    type Context = App;
+    type Key = (UserId, Option<TenantId>);
+    type Value = Standing;
+
+    async fn read(app: &App, keys: Vec<Self::Key>) -> Result<HashMap<Self::Key, Standing>> {
+        #[derive(FromQueryResult)]
+        struct Row {
+            user_id: UserId,
+            tenant_id: TenantId,
+            is_platform_admin: bool,
+            role: Option<Role>,
+        }
+        let nowhere = TenantId(uuid::Uuid::nil());
+        let mut rows = Rows::default();
+        for (user, tenant) in keys {
+            rows.push([Value::from(user), tenant.unwrap_or(nowhere).into()]);
+        }
+        let conn = app.db.primary();
+        let (table, mut values) = rows.table(conn, 2);
+        let sql = format!(
+            "SELECT u.id AS user_id, v.column2 AS tenant_id, u.is_platform_admin, m.role
+             FROM {table} JOIN users u ON u.id = v.column1 AND u.deleted_at IS NULL
+             LEFT JOIN tenants t ON t.id = v.column2 AND t.deleted_at IS NULL
+             LEFT JOIN memberships m ON m.user_id = u.id AND m.tenant_id = t.id
+             WHERE v.column2 = $1 OR t.id IS NOT NULL"
+        );
+        values.insert(0, nowhere.into());
+        let found: Vec<Row> = db::all(conn, sql, values).await?;
+        let entry = |row: Row| {
+            let tenant = Some(row.tenant_id).filter(|tenant| *tenant != nowhere);
+            let Row { is_platform_admin, role, .. } = row;
+            ((row.user_id, tenant), Standing { is_platform_admin, role })
+        };
+        Ok(found.into_iter().map(entry).collect())
+    }
 }
 
 /// Signs an access token for a person, for a tenant of theirs. A platform admin may name any.

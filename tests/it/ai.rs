@@ -266,9 +266,10 @@ pub(crate) async fn request(app: &App, hotel: &Hotel, key: &str) -> (Request, Jo
         key,
         tags: Vec::new(),
         options: pricing::hold_options(&price, 24, 50),
-        lease_until: now + app.config.hold_lease,
+        lease: chrono::TimeDelta::from_std(app.config.hold_lease).unwrap(),
     };
     let hold = musubi::ids::HoldId::new();
+    let (price, parameters) = (Arc::new(price), Arc::new(parameters));
     (request, Job { execution: row, hold, price, parameters })
 }
 
@@ -276,7 +277,7 @@ pub(crate) async fn request(app: &App, hotel: &Hotel, key: &str) -> (Request, Jo
 pub(crate) async fn reserve_one(app: &App, hotel: &Hotel, key: &str) -> Job {
     let (request, job) = request(app, hotel, key).await;
     let mut txn = app.db.begin().await.unwrap();
-    let answers = reserve(&mut txn, vec![request], app.clock.db_now()).await.unwrap();
+    let answers = reserve(&mut txn, &[request], app.clock.db_now()).await.unwrap();
     txn.commit().await.unwrap();
     match answers.into_iter().next() {
         Some(Answer::Reserved(execution, hold)) => Job { execution: *execution, hold, ..job },

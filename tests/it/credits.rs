@@ -14,6 +14,8 @@ mod resets;
 mod runway;
 mod taking;
 
+use std::sync::Arc;
+
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use musubi::ai::input::Parameters;
 use musubi::ai::pricing::{self, HoldOption};
@@ -96,6 +98,7 @@ async fn try_hold(app: &App, hotel: &Hotel, amounts: &[i64]) -> Result<Job, Admi
             (Answer::Reserved(execution, hold), parameters) => {
                 let function = AiFunctionType::Chatbot;
                 let price = pricing::in_force(app, function, None).await.unwrap();
+                let (price, parameters) = (Arc::new(price), Arc::new(parameters));
                 return Ok(Job { execution: *execution, hold, price, parameters });
             }
             (Answer::Refused(Admission::Due), _) => {
@@ -127,10 +130,10 @@ async fn reserve_once(app: &App, hotel: &Hotel, amounts: &[i64]) -> (Answer, Par
         key,
         tags: Vec::new(),
         options: amounts.iter().map(option).collect(),
-        lease_until: now + TimeDelta::minutes(2),
+        lease: TimeDelta::minutes(2),
     };
     let mut txn = app.db.begin().await.unwrap();
-    let answer = reserve::reserve(&mut txn, vec![request], now).await.unwrap().pop().unwrap();
+    let answer = reserve::reserve(&mut txn, &[request], now).await.unwrap().pop().unwrap();
     match &answer {
         Answer::Reserved(..) => txn.commit().await.unwrap(),
         Answer::Known(_) | Answer::KeyConflict | Answer::Refused(_) => {
@@ -185,24 +188,24 @@ async fn execution_row(
 async fn settle(app: &App, job: &Job, charge: i64) {
     let usage = Some(Usage { input_tokens: 10, output_tokens: 10 });
     let output = Output { text: "15時からです。".to_owned(), usage };
-    finish::finish(app, &costing(job, charge), Ending::Finished, (output, 1_000)).await;
+    finish::finish(app, costing(job, charge), Ending::Finished, (output, 1_000)).await;
 }
 
 /// The run is cancelled half way and costs so many credits.
 async fn cancel(app: &App, job: &Job, charge: i64) {
     let output = Output { text: "15時".to_owned(), usage: None };
-    finish::finish(app, &costing(job, charge), Ending::Cancelled, (output, 500)).await;
+    finish::finish(app, costing(job, charge), Ending::Cancelled, (output, 500)).await;
 }
 
 /// The run fails before anything came and costs nothing.
 async fn release(app: &App, job: &Job) {
-    finish::finish(app, job, Ending::NotSent, (Output::default(), 5)).await;
+    finish::finish(app, job.clone(), Ending::NotSent, (Output::default(), 5)).await;
 }
 
 /// The job at a price that makes any short run cost so many credits.
 fn costing(job: &Job, charge: i64) -> Job {
     let mut job = job.clone();
-    job.price.base_credits = charge;
+    Arc::make_mut(&mut job.price).base_credits = charge;
     job
 }
 

@@ -111,16 +111,21 @@ static TABLE: LazyLock<CostTable> = LazyLock::new(|| CostTable::from_sdl(SDL).un
 const NO_LIMITS: Limits = Limits {
     document_bytes: usize::MAX,
     tokens: usize::MAX,
+    name_bytes: usize::MAX,
     brackets: usize::MAX,
     directives: usize::MAX,
     depth: usize::MAX,
     introspection_depth: usize::MAX,
+    levels: usize::MAX,
     aliases: usize::MAX,
     root_fields: usize::MAX,
     selections: usize::MAX,
+    comparisons: usize::MAX,
+    literals: usize::MAX,
     values: usize::MAX,
     value_depth: usize::MAX,
     cost: usize::MAX,
+    errors: usize::MAX,
 };
 
 /// Lines of `document => expected`.
@@ -225,6 +230,90 @@ fn floods_of_one_thing_are_refused() {
     let fields = |count: usize| format!("{{ viewer {{ {} }} }}", "id ".repeat(count));
     assert_eq!(kind(checked(&fields(3_990))), "PASSES");
     assert_eq!(kind(weighed(&fields(5_000), &Limits::default())), "TOO_MANY_SELECTIONS");
+}
+
+#[test]
+fn a_few_unknown_names_are_left_to_the_validator_and_many_are_refused() {
+    let one = |what: &str, count: usize| {
+        let (fields, fragments) = (what.repeat(count), "fragment F on Viewer { id }");
+        kind(checked(&format!("{{ viewer {{ ...F {fields} }} }} {fragments}")))
+    };
+    let unknown = [
+        "name ",
+        "id(a: 1) ",
+        "id { a } ",
+        "account ",
+        "...X ",
+        "... on X { id } ",
+        "id @x ",
+        "... @x { id } ",
+    ];
+    for what in unknown {
+        assert_eq!(one(what, 20), "PASSES", "{what}");
+        assert_eq!(one(what, 21), "TOO_MANY_ERRORS", "{what}");
+    }
+    let arguments = "values: 1 ".repeat(26);
+    assert_eq!(kind(checked(&format!("{{ sum({arguments}) }}"))), "TOO_MANY_ERRORS");
+    let told = message(checked(&format!("{{ viewer {{ {} }} }}", "name ".repeat(30))));
+    assert_eq!(
+        told,
+        "Unknown field \"name\" on type \"Viewer\"; the document has many more errors"
+    );
+    // What introspection selects is in no schema's text.
+    let types = "types { name } ".repeat(30);
+    assert_eq!(kind(checked(&format!("{{ __schema {{ {types} }} }}"))), "PASSES");
+}
+
+#[test]
+fn what_nobody_spreads_counts_too() {
+    let sets = "... { ...B } ".repeat(300);
+    let fields = "id ".repeat(1_500);
+    let fragments =
+        format!("fragment A on Viewer {{ {sets} }} fragment B on Viewer {{ {fields} }}");
+    assert_eq!(kind(checked(&format!("{{ viewer {{ id }} }} {fragments}"))), "TOO_MANY_SELECTIONS");
+}
+
+#[test]
+fn fields_within_many_fragments_are_compared_so_often_and_no_more() {
+    let within = |levels: usize, fields: usize| {
+        let (open, close) = ("... { ".repeat(levels), "}".repeat(levels));
+        format!("{{ viewer {{ {open} {} {close} }} }}", "id ".repeat(fields))
+    };
+    let compared = checked(&within(4, 1_000)).map(|weight| weight.compared);
+    assert_eq!(compared, Ok(5 * 1_000 + 4 + 3 + 2 + 1 + 1));
+    assert_eq!(kind(checked(&within(27, 3_000))), "TOO_MANY_SELECTIONS");
+    // The library would stop at 32 and say so.
+    let link = |n: usize| format!("fragment F{n} on Viewer {{ ...F{} }} ", n + 1);
+    let chain = |length: usize| {
+        let links: String = (0..length).map(link).collect();
+        kind(checked(&format!(
+            "{{ viewer {{ ...F0 }} }} {links} fragment F{length} on Viewer {{ id }}"
+        )))
+    };
+    assert_eq!((chain(27), chain(28)), ("PASSES", "TOO_DEEP"));
+}
+
+#[test]
+fn variables_written_often_are_counted_for_every_operation() {
+    let ids = "$v ".repeat(900);
+    let operations = |count: usize| {
+        let one = |n| format!("query Q{n}($v: Int!) {{ ...A }} ");
+        let all: String = (0..count).map(one).collect();
+        let text = format!("{all} fragment A on Query {{ sum(values: [{ids}]) }}");
+        let variables = Variables::from_json(json!({ "v": 1 }));
+        kind(check(&text, Some("Q0"), &variables, &TABLE, &Limits::default()))
+    };
+    assert_eq!((operations(11), operations(12)), ("PASSES", "TOO_MANY_VALUES"));
+}
+
+#[test]
+fn long_names_are_refused_wherever_they_stand() {
+    let name = |bytes: usize| "n".repeat(bytes);
+    for place in ["{ NAME }", "{ NAME: viewer { id } }", "query NAME { viewer { id } }"] {
+        assert_eq!(kind(checked(&place.replace("NAME", &name(255)))), "PASSES", "{place}");
+        assert_eq!(kind(checked(&place.replace("NAME", &name(256)))), "NAME_TOO_LONG", "{place}");
+    }
+    assert_eq!(kind(checked(&format!("{{ sum(label: \"{}\") }}", name(5_000)))), "PASSES");
 }
 
 /// `levels` fragments, each spreading the next `width` times.
@@ -437,5 +526,6 @@ fn one_key_with_two_meanings_is_refused_at_the_first() {
     let arguments: String = (0..600).map(|n| format!("x{n}: 1 ")).collect();
     let repeated = "id ".repeat(2_000);
     let text = format!("{{ viewer {{ ... {{ id({arguments}) {repeated} }} }} }}");
-    assert_eq!(kind(checked(&text)), "FIELD_CONFLICT");
+    let limits = Limits { errors: usize::MAX, ..Limits::default() };
+    assert_eq!(kind(checked_within(&text, &limits)), "FIELD_CONFLICT");
 }

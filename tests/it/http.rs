@@ -1,5 +1,12 @@
 //! GraphQL over HTTP and what surrounds it, byte for byte over raw connections.
 
+mod compression;
+mod connections;
+mod faults;
+mod overload;
+mod shutdown;
+pub(crate) mod stage;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -16,7 +23,7 @@ const GRAPHQL: &str = "application/graphql-response+json";
 pub(crate) struct Reply {
     pub(crate) status: u16,
     head: String,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Reply {
@@ -27,12 +34,12 @@ impl Reply {
         })
     }
 
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
     /// The code of the first error.
-    fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         self.json()["errors"][0]["extensions"]["code"].as_str().unwrap().to_owned()
     }
 }
@@ -43,9 +50,20 @@ pub(crate) fn address(server: &TestServer) -> String {
 
 /// Sends bytes and reads one answer.
 pub(crate) async fn exchange(server: &TestServer, request: &[u8]) -> Reply {
-    let mut stream = TcpStream::connect(address(server)).await.unwrap();
+    let mut stream = connect(server).await;
     stream.write_all(request).await.unwrap();
     read_reply(&mut stream).await
+}
+
+async fn connect(server: &TestServer) -> TcpStream {
+    TcpStream::connect(address(server)).await.unwrap()
+}
+
+/// Whether the server ends the connection; what it says before is skipped.
+async fn see_end(stream: &mut TcpStream) {
+    let mut rest = Vec::new();
+    // A reset is an end too.
+    let _ = timeout(Duration::from_secs(20), stream.read_to_end(&mut rest)).await.unwrap();
 }
 
 async fn read_reply(stream: &mut TcpStream) -> Reply {
@@ -60,11 +78,29 @@ async fn read_reply(stream: &mut TcpStream) -> Reply {
     let head = String::from_utf8(bytes[..head_end].to_vec()).unwrap();
     let mut reply = Reply { status: head[9..12].parse().unwrap(), head, body: Vec::new() };
     let length = reply.header("content-length").map_or(0, |length| length.parse().unwrap());
+    let is_chunked = reply.header("transfer-encoding") == Some("chunked");
     reply.body = bytes[head_end + 4..].to_vec();
-    while reply.body.len() < length {
+    while reply.body.len() < length || (is_chunked && !reply.body.ends_with(b"\r\n0\r\n\r\n")) {
         assert!(stream.read_buf(&mut reply.body).await.unwrap() > 0);
     }
+    if is_chunked {
+        reply.body = join_chunks(&reply.body);
+    }
     reply
+}
+
+fn join_chunks(mut rest: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let end = rest.windows(2).position(|window| window == b"\r\n").unwrap();
+        let length = std::str::from_utf8(&rest[..end]).unwrap();
+        let length = usize::from_str_radix(length, 16).unwrap();
+        if length == 0 {
+            return body;
+        }
+        body.extend_from_slice(&rest[end + 2..end + 2 + length]);
+        rest = &rest[end + 2 + length + 2..];
+    }
 }
 
 fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
@@ -430,19 +466,9 @@ async fn graphiql_is_served_whole_under_a_strict_policy() {
 }
 
 #[tokio::test]
-async fn long_answers_are_compressed_and_short_ones_are_not() {
-    let server = TestServer::start().await;
-    let accept = [("accept-encoding", "gzip")];
-    let page = send(&server, "GET", "/graphiql/assets/graphiql.css", &accept, "").await;
-    assert_eq!(page.header("content-encoding"), Some("gzip"));
-    let short = send(&server, "GET", "/health/live", &accept, "").await;
-    assert_eq!(short.header("content-encoding"), None);
-}
-
-#[tokio::test]
 async fn two_requests_travel_on_one_connection() {
     let server = TestServer::start().await;
-    let mut stream = TcpStream::connect(address(&server)).await.unwrap();
+    let mut stream = connect(&server).await;
     let body = query("{ __typename }");
     let bytes = request("POST", "/graphql", &[("content-type", JSON)], body.as_bytes());
     for _ in 0..2 {

@@ -13,10 +13,13 @@
 mod support;
 
 mod ai;
+mod clients;
+mod clock;
 mod credits;
 mod entities;
 mod events;
 mod guard;
+mod hostile;
 mod http;
 mod jobs;
 mod live;
@@ -25,5 +28,6 @@ mod pages;
 mod process;
 mod queue;
 mod schema;
+mod siege;
 mod tidy;
 mod ws;

@@ -1,11 +1,15 @@
 //! `graphql-transport-ws`, message for message.
 
+mod frames;
+mod limits;
+mod streams;
+
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
@@ -14,6 +18,7 @@ use crate::http::{Reply, address, exchange};
 use crate::support::TestServer;
 
 const PATIENCE: Duration = Duration::from_secs(10);
+const IDLES: &str = "subscription { idles }";
 const BALANCE: &str = "subscription { creditBalance { version } }";
 
 /// What a client sees of a socket.
@@ -132,16 +137,6 @@ async fn a_page_of_another_site_gets_no_socket() {
     assert_eq!(handshake(&server, &format!("{headers}https://evil.test\r\n")).await.status, 403);
     assert_eq!(handshake(&server, &format!("{headers}null\r\n")).await.status, 403);
     assert_eq!(handshake(&server, &format!("{headers}http://musubi.test\r\n")).await.status, 101);
-}
-
-#[tokio::test]
-async fn a_socket_that_says_nothing_is_closed_after_five_seconds() {
-    let server = TestServer::start().await;
-    let mut client = Client::open(&server).await;
-    let opened = Instant::now();
-    client.see_closed(4408, "Connection initialisation timeout").await;
-    let waited = opened.elapsed();
-    assert!((Duration::from_secs(4)..Duration::from_secs(7)).contains(&waited), "{waited:?}");
 }
 
 #[tokio::test]

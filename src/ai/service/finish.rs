@@ -1,5 +1,6 @@
 //! Ending an execution: what the outcome costs, and the settlement that writes both down.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -13,14 +14,16 @@ use crate::ai::service::run::{Job, Output};
 use crate::ai::service::start::result_place;
 use crate::alerts::{self, AlertKind, NewAlert};
 use crate::app::App;
+use crate::batch::Commit;
 use crate::credits::service::settle::{self, Resolution, Resolved, Settlement};
-use crate::db::{self, Txn};
+use crate::db::{self, Rows, Txn};
 use crate::entity::alert::AlertSeverity;
+use crate::entity::execution;
 use crate::entity::execution::{ExecutionStatus, FailureCode, UsageSource};
 use crate::error::Result;
 use crate::events::{self, Event, ExecutionChanged};
 use crate::external::models::{FailureKind, count_tokens};
-use crate::ids::{ExecutionId, TenantId};
+use crate::ids::{AccountId, ExecutionId, TenantId, new_uuid};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,39 +123,76 @@ pub fn is_retryable(failure: FailureCode) -> bool {
 }
 
 /// Settles the run, again after any fault of the database, until its lease has ended: then the
-/// sweep answers it.
-pub async fn finish(app: &App, job: &Job, ending: Ending, (output, time_ms): (Output, i64)) {
-    let verdict = judge(job, ending, &output);
-    let attempt = crate::ids::new_uuid();
+/// sweep answers it. Returns the execution as it was settled here.
+pub async fn finish(
+    app: &App,
+    job: impl Into<Arc<Job>>,
+    ending: Ending,
+    (output, time_ms): (Output, i64),
+) -> Option<execution::Model> {
+    let job: Arc<Job> = job.into();
+    let verdict = judge(&job, ending, &output);
+    let ended = Ended { job, attempt: new_uuid(), verdict, output: Arc::new(output), time_ms };
+    let id = ended.job.execution.id;
     let give_up = Instant::now() + app.config.hold_lease;
     let mut pause = Duration::from_millis(100);
     loop {
-        let settled = settle_once(app, job, (&verdict, attempt), (&output, time_ms)).await;
-        let Err(error) = settled else { return };
+        let error = match app.batches.commit(app, ended.clone()).await {
+            Ok(settled) => return settled,
+            Err(error) => error,
+        };
         tracing::warn!(
-            %error, execution.id = %job.execution.id,
-            "A settlement failed and is tried again: {error}"
+            %error, execution.id = %id, "A settlement failed and is tried again: {error}"
         );
         if Instant::now() + pause >= give_up {
-            tracing::error!(execution.id = %job.execution.id, "A settlement was given up");
-            return;
+            tracing::error!(execution.id = %id, "A settlement was given up");
+            return None;
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(2));
     }
 }
 
-async fn settle_once(
-    app: &App,
-    job: &Job,
-    (verdict, attempt): (&Verdict, Uuid),
-    (output, time_ms): (&Output, i64),
-) -> Result<()> {
-    let mut txn = app.db.begin_always().await?;
-    let finished_at = app.clock.db_now();
-    let run = Run { job, attempt, verdict, output, time_ms, finished_at };
-    settle_runs(app, &mut txn, &[run], finished_at).await?;
-    txn.commit().await
+/// A run that has ended here, on its way to be settled together with others.
+#[derive(Clone)]
+struct Ended {
+    job: Arc<Job>,
+    attempt: Uuid,
+    verdict: Verdict,
+    output: Arc<Output>,
+    time_ms: i64,
+}
+
+impl Ended {
+    fn run(&self, finished_at: DateTime<Utc>) -> Run<'_> {
+        let Self { job, attempt, verdict, output, time_ms } = self;
+        Run { job, attempt: *attempt, verdict, output, time_ms: *time_ms, finished_at }
+    }
+}
+
+impl Commit for Ended {
+    type Context = App;
+    /// None: it was settled before.
+    type Answer = Option<execution::Model>;
+    type Part = AccountId;
+    /// A settlement is never refused.
+    const WAITING_MAX: usize = usize::MAX;
+
+    fn part(&self) -> AccountId {
+        self.job.execution.account_id
+    }
+
+    async fn begin(app: &App) -> Result<Txn> {
+        app.db.begin_always().await
+    }
+
+    async fn write(app: &App, mut txn: Txn, ended: &[Self]) -> Result<Vec<Self::Answer>> {
+        let finished_at = app.clock.db_now();
+        let runs: Vec<Run<'_>> = ended.iter().map(|ended| ended.run(finished_at)).collect();
+        let settled = settle_runs(app, &mut txn, &runs, finished_at).await?;
+        txn.commit().await?;
+        Ok(settled)
+    }
 }
 
 /// A run that has ended and is to be settled.
@@ -187,79 +227,101 @@ impl Run<'_> {
             time_ms: self.time_ms,
         }
     }
+
+    /// The execution as it is now.
+    fn ended(&self, app: &App, settlement: &Settlement) -> Result<execution::Model> {
+        let execution = &self.job.execution;
+        let result = match self.output.text.as_str() {
+            "" => None,
+            text => Some(app.crypto.seal(result_place(execution.id), text)?),
+        };
+        Ok(execution::Model {
+            status: self.verdict.status,
+            result,
+            input_tokens: self.verdict.tokens.map(|(read, _)| read),
+            output_tokens: self.verdict.tokens.map(|(_, written)| written),
+            usage_source: self.verdict.usage_source,
+            credits_used: settlement.hold.charge,
+            shortfall: self.verdict.shortfall,
+            total_cost_yen: settlement.cost,
+            transaction_id: settlement.transaction,
+            failure_code: self.verdict.failure,
+            execution_time_ms: Some(self.time_ms),
+            finished_at: Some(self.finished_at),
+            ..execution.clone()
+        })
+    }
 }
 
-/// Settles a slice of runs: holds, account, grants and ledger first, then the executions.
+/// Settles a slice of runs: holds, account, grants and ledger first, then the executions. Answers
+/// each as it was settled; none when it had been settled before.
 pub(crate) async fn settle_runs(
     app: &App,
     txn: &mut Txn,
     runs: &[Run<'_>],
     now: DateTime<Utc>,
-) -> Result<()> {
+) -> Result<Vec<Option<execution::Model>>> {
     let resolutions: Vec<Resolution> = runs.iter().map(Run::resolution).collect();
     let resolved = settle::settle(txn, &resolutions, now).await?;
+    let mut answers = Vec::with_capacity(runs.len());
     for (run, resolved) in runs.iter().zip(resolved) {
-        let execution = &run.job.execution;
         let settlement = match resolved {
             Resolved::Now(settlement) => settlement,
-            Resolved::Done => continue,
+            Resolved::Done => {
+                answers.push(None);
+                continue;
+            }
             Resolved::ByOther => {
                 tracing::warn!(
-                    execution.id = %execution.id,
+                    execution.id = %run.job.execution.id,
                     "The result of an execution came after its hold was swept; it is void"
                 );
+                answers.push(None);
                 continue;
             }
         };
-        let result = match run.output.text.as_str() {
-            "" => None,
-            text => Some(app.crypto.seal(result_place(execution.id), text)?),
-        };
-        let (verdict, time_ms) = (run.verdict, run.time_ms);
-        let ended = Ended { verdict, result, time_ms, settlement: &settlement };
-        write_ended(txn, execution.id, ended, run.finished_at).await?;
-        if verdict.shortfall > 0 {
-            raise_shortfall(txn, run.job, verdict, now).await?;
+        let ended = run.ended(app, &settlement)?;
+        if run.verdict.shortfall > 0 {
+            raise_shortfall(txn, run.job, run.verdict, now).await?;
         }
-        announce_finished(txn, execution.id, execution.tenant_id);
+        announce_finished(txn, ended.id, ended.tenant_id);
+        answers.push(Some(ended));
     }
-    Ok(())
+    write_ended(txn, answers.iter().flatten()).await?;
+    Ok(answers)
 }
 
-struct Ended<'a> {
-    verdict: &'a Verdict,
-    result: Option<crate::crypto::Sealed>,
-    time_ms: i64,
-    settlement: &'a Settlement,
-}
-
-async fn write_ended(
-    txn: &Txn,
-    id: ExecutionId,
-    ended: Ended<'_>,
-    now: DateTime<Utc>,
-) -> Result<()> {
-    let sql = "UPDATE ai_executions SET status = $2, result = $3, input_tokens = $4,
-               output_tokens = $5, usage_source = $6, credits_used = $7, shortfall = $8,
-               total_cost_yen = $9, transaction_id = $10, failure_code = $11,
-               execution_time_ms = $12, finished_at = $13
-               WHERE id = $1 AND status = 'RUNNING'";
-    let Ended { verdict, result, time_ms, settlement } = ended;
-    let values: Vec<Value> = vec![
-        id.into(),
-        verdict.status.as_str().into(),
-        result.into(),
-        verdict.tokens.map(|(read, _)| read).into(),
-        verdict.tokens.map(|(_, written)| written).into(),
-        verdict.usage_source.map(|source| source.as_str().to_owned()).into(),
-        settlement.hold.charge.into(),
-        verdict.shortfall.into(),
-        settlement.cost.into(),
-        settlement.transaction.into(),
-        verdict.failure.map(|code| code.as_str().to_owned()).into(),
-        time_ms.into(),
-        now.into(),
-    ];
+async fn write_ended(txn: &Txn, ended: impl Iterator<Item = &execution::Model>) -> Result<()> {
+    let mut rows = Rows::default();
+    for row in ended {
+        rows.push([
+            Value::from(row.id),
+            row.status.as_str().into(),
+            row.result.clone().into(),
+            row.input_tokens.into(),
+            row.output_tokens.into(),
+            row.usage_source.map(|source| source.as_str().to_owned()).into(),
+            row.credits_used.into(),
+            row.shortfall.into(),
+            row.total_cost_yen.into(),
+            row.transaction_id.into(),
+            row.failure_code.map(|code| code.as_str().to_owned()).into(),
+            row.execution_time_ms.into(),
+            row.finished_at.into(),
+        ]);
+    }
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let (table, values) = rows.table(&**txn, 1);
+    let sql = format!(
+        "UPDATE ai_executions SET status = v.column2, result = v.column3,
+         input_tokens = v.column4, output_tokens = v.column5, usage_source = v.column6,
+         credits_used = v.column7, shortfall = v.column8, total_cost_yen = v.column9,
+         transaction_id = v.column10, failure_code = v.column11,
+         execution_time_ms = v.column12, finished_at = v.column13
+         FROM {table} WHERE ai_executions.id = v.column1 AND ai_executions.status = 'RUNNING'"
+    );
     db::execute(&**txn, sql, values).await?;
     Ok(())
 }

@@ -1,18 +1,29 @@
-//! Reserving credits for executions: key, account, execution, hold, in one transaction.
+//! Reserving credits for executions: key, account, execution, hold, in one transaction. Many calls
+//! share it, and each runs as soon as it is committed, whether its caller still waits or not.
 //!
 //! Written over a slice; for one call it takes four statements (five with tags).
 
-use chrono::{DateTime, Utc};
-use sea_orm::{EntityTrait, IntoActiveModel};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use crate::ai::input::Parameters;
 use crate::ai::pricing::HoldOption;
+use crate::ai::service::run::{self, Job};
+use crate::app::App;
+use crate::batch::Commit;
 use crate::credits::service::admit::{self, Admission, NewHold, Want};
-use crate::db::Txn;
-use crate::entity::{execution, execution_tag};
-use crate::error::Result;
+use crate::db::{self, Txn};
+use crate::entity::{execution, execution_tag, function_price};
+use crate::error::{Error, Result};
 use crate::idempotency::{self, Claim, Key};
-use crate::ids::{ExecutionId, HoldId};
+use crate::ids::{AccountId, ExecutionId, HoldId};
+
+/// Calls that wait for their credits at most; more are refused.
+const WAITING_MAX: usize = 10_000;
 
 /// An execution that wants credits.
 #[derive(Clone, Debug)]
@@ -25,8 +36,8 @@ pub struct Request {
     pub tags: Vec<String>,
     /// What can be held, the wish first.
     pub options: Vec<HoldOption>,
-    /// When the hold may be swept unless it is renewed.
-    pub lease_until: DateTime<Utc>,
+    /// How long the hold stays unless it is renewed.
+    pub lease: TimeDelta,
 }
 
 /// The answer to a [`Request`].
@@ -43,10 +54,11 @@ pub enum Answer {
 }
 
 /// Reserves for a slice of requests, answered in their order. The caller commits if any of them was
-/// reserved; the keys of the refused are gone either way.
+/// reserved; the keys of the refused are gone either way. Of two with the same key, the second
+/// joins the first, also in its refusal.
 pub async fn reserve(
     txn: &mut Txn,
-    requests: Vec<Request>,
+    requests: &[Request],
     now: DateTime<Utc>,
 ) -> Result<Vec<Answer>> {
     let keys: Vec<Key> = requests.iter().map(|request| request.key.clone()).collect();
@@ -63,34 +75,46 @@ pub async fn reserve(
     let mut admissions = admit::admit(txn, &wants, now).await?.into_iter();
 
     let mut batch = Batch::default();
-    let mut answers = Vec::with_capacity(requests.len());
-    for (request, claim) in requests.into_iter().zip(claims) {
-        answers.push(match claim {
-            Claim::Known(object) => Answer::Known(ExecutionId(object)),
-            Claim::Conflict => Answer::KeyConflict,
-            Claim::New => batch.take(request, admissions.next().unwrap_or(Admission::Closed)),
-        });
+    for (request, claim) in requests.iter().zip(&claims) {
+        if *claim == Claim::New {
+            batch.take(request, admissions.next().unwrap_or(Admission::Closed), now);
+        }
     }
     batch.write(txn, now).await?;
-    Ok(answers)
+    let mut admitted = batch.executions.into_iter().zip(batch.hold_ids);
+    let mut answer = |claim: Claim, key: &Key| match claim {
+        Claim::Conflict => Some(Answer::KeyConflict),
+        Claim::Known(object) => Some(match batch.refused.get(&object) {
+            Some(admission) => Answer::Refused(*admission),
+            None => Answer::Known(ExecutionId(object)),
+        }),
+        Claim::New => match batch.refused.get(&key.object) {
+            Some(admission) => Some(Answer::Refused(*admission)),
+            None => admitted.next().map(|(row, hold)| Answer::Reserved(Box::new(row), hold)),
+        },
+    };
+    let answers: Option<Vec<Answer>> =
+        claims.into_iter().zip(&keys).map(|(claim, key)| answer(claim, key)).collect();
+    answers.ok_or_else(|| Error::broken("a request without an answer"))
 }
 
 /// Rows of the admitted, and keys of the refused.
 #[derive(Default)]
 struct Batch {
     executions: Vec<execution::Model>,
+    hold_ids: Vec<HoldId>,
     tags: Vec<execution_tag::Model>,
     holds: Vec<NewHold>,
-    refused: Vec<Uuid>,
+    refused: HashMap<Uuid, Admission>,
 }
 
 impl Batch {
-    fn take(&mut self, request: Request, admission: Admission) -> Answer {
+    fn take(&mut self, request: &Request, admission: Admission, now: DateTime<Utc>) {
         let Admission::Admitted { choice, version } = admission else {
-            self.refused.push(request.key.object);
-            return Answer::Refused(admission);
+            self.refused.insert(request.key.object, admission);
+            return;
         };
-        let mut execution = request.execution;
+        let mut execution = request.execution.clone();
         if let Some(option) = request.options.get(choice) {
             execution.max_tokens = option.max_tokens;
             execution.credits_held = option.credits;
@@ -103,26 +127,75 @@ impl Batch {
             function: execution.function_type,
             amount: execution.credits_held,
             version,
-            lease_until: request.lease_until,
+            lease_until: now + request.lease,
         };
-        let tags = request.tags.into_iter();
-        self.tags.extend(tags.map(|tag| execution_tag::Model { execution_id: execution.id, tag }));
-        let answer = Answer::Reserved(Box::new(execution.clone()), hold.id);
+        let tag =
+            |tag: &String| execution_tag::Model { execution_id: execution.id, tag: tag.clone() };
+        self.tags.extend(request.tags.iter().map(tag));
         self.executions.push(execution);
+        self.hold_ids.push(hold.id);
         self.holds.push(hold);
-        answer
     }
 
-    async fn write(self, txn: &Txn, now: DateTime<Utc>) -> Result<()> {
-        if !self.executions.is_empty() {
-            let rows = self.executions.into_iter().map(IntoActiveModel::into_active_model);
-            execution::Entity::insert_many(rows).exec_without_returning(&**txn).await?;
+    async fn write(&mut self, txn: &Txn, now: DateTime<Utc>) -> Result<()> {
+        db::insert::<execution::Entity>(&**txn, &self.executions).await?;
+        db::insert::<execution_tag::Entity>(&**txn, &self.tags).await?;
+        admit::write_holds(txn, std::mem::take(&mut self.holds), now).await?;
+        let refused: Vec<Uuid> = self.refused.keys().copied().collect();
+        idempotency::forget(txn, &refused).await
+    }
+}
+
+/// A call that wants credits and is to run with them.
+pub(super) struct Call {
+    /// What it wants.
+    pub(super) request: Request,
+    /// At what price.
+    pub(super) price: Arc<function_price::Model>,
+    /// What the function is given.
+    pub(super) parameters: Arc<Parameters>,
+}
+
+/// What became of a [`Call`], and for one that runs here the way to hear of its end.
+pub(super) type Dispatched = (Answer, Option<oneshot::Receiver<execution::Model>>);
+
+impl Commit for Call {
+    type Context = App;
+    type Answer = Dispatched;
+    type Part = AccountId;
+    const WAITING_MAX: usize = WAITING_MAX;
+
+    fn part(&self) -> AccountId {
+        self.request.execution.account_id
+    }
+
+    async fn begin(app: &App) -> Result<Txn> {
+        app.db.begin().await
+    }
+
+    async fn write(app: &App, mut txn: Txn, calls: &[Self]) -> Result<Vec<Dispatched>> {
+        let requests: Vec<Request> = calls.iter().map(|call| call.request.clone()).collect();
+        let answers = reserve(&mut txn, &requests, app.clock.db_now()).await?;
+        if answers.iter().any(|answer| matches!(answer, Answer::Reserved(..))) {
+            txn.commit().await?;
+        } else {
+            txn.rollback().await?;
         }
-        if !self.tags.is_empty() {
-            let rows = self.tags.into_iter().map(IntoActiveModel::into_active_model);
-            execution_tag::Entity::insert_many(rows).exec_without_returning(&**txn).await?;
-        }
-        admit::write_holds(txn, self.holds, now).await?;
-        idempotency::forget(txn, &self.refused).await
+        let run = |(call, answer): (&Self, Answer)| match &answer {
+            Answer::Reserved(execution, hold) => {
+                let ended = run::spawn(
+                    app,
+                    Job {
+                        execution: execution.as_ref().clone(),
+                        hold: *hold,
+                        price: Arc::clone(&call.price),
+                        parameters: Arc::clone(&call.parameters),
+                    },
+                );
+                (answer, Some(ended))
+            }
+            Answer::Known(_) | Answer::KeyConflict | Answer::Refused(_) => (answer, None),
+        };
+        Ok(calls.iter().zip(answers).map(run).collect())
     }
 }

@@ -2,9 +2,11 @@
 //! the model is being called.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::ai::input::Parameters;
@@ -12,13 +14,14 @@ use crate::ai::service::finish::{self, Ending};
 use crate::ai::service::history;
 use crate::ai::service::start::lease;
 use crate::app::App;
+use crate::batch::Commit;
 use crate::credits::service::admit;
-use crate::db;
+use crate::db::{self, Txn};
 use crate::entity::{execution, function_price};
 use crate::error::Result;
 use crate::events::{self, Event, ExecutionChanged};
 use crate::external::models::{ChatEvent, ChatRequest, Usage};
-use crate::ids::HoldId;
+use crate::ids::{AccountId, HoldId};
 use crate::tasks::Registration;
 
 /// How often a run looks whether it was cancelled.
@@ -32,9 +35,9 @@ pub struct Job {
     /// What pays for it.
     pub hold: HoldId,
     /// The price that it was held at.
-    pub price: function_price::Model,
+    pub price: Arc<function_price::Model>,
     /// What the function is given.
-    pub parameters: Parameters,
+    pub parameters: Arc<Parameters>,
 }
 
 /// What came out of the model so far.
@@ -46,26 +49,34 @@ pub struct Output {
     pub usage: Option<Usage>,
 }
 
-/// Runs the job in the background. Shutdown waits for it.
-pub fn spawn(app: &App, job: Job) {
+/// Runs the job in the background. Shutdown waits for it. Tells how it ended, unless its hold was
+/// lost on the way.
+pub fn spawn(app: &App, job: Job) -> oneshot::Receiver<execution::Model> {
+    let (tell, ended) = oneshot::channel();
     let registration = app.tasks.register(job.execution.id.0);
-    app.tasks.spawn(run(app.clone(), registration, job));
+    let node = app.clone();
+    app.tasks.spawn(async move {
+        if let Some(row) = run(node, registration, job).await {
+            // The caller may have left.
+            let _ = tell.send(row);
+        }
+    });
+    ended
 }
 
-async fn run(app: App, registration: Registration, job: Job) {
+async fn run(app: App, registration: Registration, job: Job) -> Option<execution::Model> {
     let begun = Instant::now();
     let driven = AssertUnwindSafe(drive(&app, &registration, &job)).catch_unwind().await;
     let (ending, output) = match driven {
-        Ok(Some(end)) => end,
-        // The hold is no longer ours: somebody else has answered the execution.
-        Ok(None) => return,
+        // None: the hold is no longer ours, somebody else has answered the execution.
+        Ok(end) => end?,
         Err(_) => {
             tracing::error!(execution.id = %job.execution.id, "An execution panicked");
             (Ending::Panicked, Output::default())
         }
     };
     let time_ms = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
-    finish::finish(&app, &job, ending, (output, time_ms)).await;
+    finish::finish(&app, job, ending, (output, time_ms)).await
 }
 
 /// Calls the model and gathers its answer. None: the hold was lost on the way.
@@ -133,18 +144,48 @@ fn request_of(job: &Job) -> ChatRequest {
     }
 }
 
-/// From here on a crash may have cost us something at the provider.
+/// A call that is about to leave: from here on a crash may have cost us something.
+struct Departure {
+    hold: HoldId,
+    account: AccountId,
+    change: ExecutionChanged,
+}
+
+impl Commit for Departure {
+    type Context = App;
+    /// Whether the hold is still ours.
+    type Answer = bool;
+    type Part = AccountId;
+    const WAITING_MAX: usize = usize::MAX;
+
+    fn part(&self) -> AccountId {
+        self.account
+    }
+
+    async fn begin(app: &App) -> Result<Txn> {
+        app.db.begin_always().await
+    }
+
+    async fn write(app: &App, mut txn: Txn, departures: &[Self]) -> Result<Vec<bool>> {
+        let holds: Vec<HoldId> = departures.iter().map(|departure| departure.hold).collect();
+        let ours = admit::mark_in_flight(&txn, &holds, app.clock.db_now()).await?;
+        for departure in departures {
+            events::announce(&mut txn, Event::Execution(departure.change.clone()));
+        }
+        txn.commit().await?;
+        Ok(holds.iter().map(|hold| ours.contains(hold)).collect())
+    }
+}
+
 async fn mark_in_flight(app: &App, job: &Job) -> Result<bool> {
-    let mut txn = app.db.begin().await?;
-    let is_ours = admit::mark_in_flight(&txn, job.hold, app.clock.db_now()).await?;
-    let started = ExecutionChanged {
-        execution: job.execution.id,
-        tenant: job.execution.tenant_id,
+    let execution = &job.execution;
+    let change = ExecutionChanged {
+        execution: execution.id,
+        tenant: execution.tenant_id,
         is_finished: false,
     };
-    events::announce(&mut txn, Event::Execution(started));
-    txn.commit().await?;
-    Ok(is_ours)
+    let departure = Departure { hold: job.hold, account: execution.account_id, change };
+    app.batches.commit(app, departure).await
 }
 
 /// Whether somebody asked to cancel it: the event that says so may be lost. A database that does

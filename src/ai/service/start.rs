@@ -1,5 +1,6 @@
 //! Starting an execution: check, price, reserve, hand over to a task that outlives the request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -9,8 +10,7 @@ use tokio::time::Instant;
 use crate::actor::{Actor, Permission};
 use crate::ai::input::{Checked, Parameters, Wish};
 use crate::ai::pricing::{self, HoldOption};
-use crate::ai::service::reserve::{self, Answer, Request};
-use crate::ai::service::run::{self, Job};
+use crate::ai::service::reserve::{Answer, Call, Dispatched, Request};
 use crate::ai::service::{history, watch};
 use crate::app::App;
 use crate::credits::error::CreditError;
@@ -79,20 +79,28 @@ pub async fn quote(app: &App, actor: &Actor, wish: &Wish) -> Result<Quote> {
 /// Starts a call and waits for its end, at most 60 s; then answers it as it stands.
 pub async fn execute(app: &App, actor: &Actor, wish: Wish, key: &str) -> Result<execution::Model> {
     let deadline = Instant::now() + PATIENCE;
-    let started = start(app, actor, wish, key).await?;
+    let (started, ended) = begin(app, actor, wish, key).await?;
     if started.status != ExecutionStatus::Running {
         return Ok(started);
     }
-    watch::finished(app, started, deadline).await
+    match ended {
+        Some(ended) => watch::told(app, started, ended, deadline).await,
+        None => watch::finished(app, started, deadline).await,
+    }
 }
 
 /// Starts a call: it is paid for, or refused, before this returns. A key that is known answers its
 /// execution, running or ended.
 pub async fn start(app: &App, actor: &Actor, wish: Wish, key: &str) -> Result<execution::Model> {
+    Ok(begin(app, actor, wish, key).await?.0)
+}
+
+type Begun = (execution::Model, Option<oneshot::Receiver<execution::Model>>);
+
+async fn begin(app: &App, actor: &Actor, wish: Wish, key: &str) -> Result<Begun> {
     actor.require(Permission::AiExecute)?;
     let tenant = actor.tenant()?;
     let checked = wish.check()?;
-    let _place = app.db.stand_in_line().await?;
     let user = beneficiary(app, actor, tenant, &wish).await?;
     let price = pricing::in_force(app, wish.function, wish.model.as_deref()).await?;
     let account = account::of_tenant(app, tenant).await?;
@@ -115,12 +123,13 @@ pub async fn start(app: &App, actor: &Actor, wish: Wish, key: &str) -> Result<ex
         requested_by: actor.user_id,
         input_tokens,
     };
+    let terms = (Arc::new(price.clone()), Arc::new(checked.parameters.clone()));
     for _ in 0..=DUE_TRIES {
         let request = draft.request(app, key.clone(), app.clock.db_now())?;
-        let terms = (price.clone(), checked.parameters.clone());
-        match attempt(app, request, terms).await? {
-            Answer::Reserved(execution, _) => return Ok(*execution),
-            Answer::Known(id) => return history::row(app, tenant, id).await,
+        let (answer, ended) = dispatch(app, request, &terms).await?;
+        match answer {
+            Answer::Reserved(execution, _) => return Ok((*execution, ended)),
+            Answer::Known(id) => return Ok((history::row(app, tenant, id).await?, None)),
             Answer::KeyConflict => return Err(KeyConflict.into()),
             Answer::Refused(Admission::Due) => {
                 due::apply_due(app, account.id).await?;
@@ -138,46 +147,18 @@ pub async fn start(app: &App, actor: &Actor, wish: Wish, key: &str) -> Result<ex
     Err(Error::Unavailable("credit account"))
 }
 
-/// Reserves and, when that succeeds, runs: in a task of its own, so that a caller who leaves
-/// between the two leaves no execution behind that is held and never runs.
-async fn attempt(
+/// Reserves together with other calls and, when that succeeds, runs. A caller who leaves in between
+/// leaves no execution behind that is held and never runs.
+async fn dispatch(
     app: &App,
     request: Request,
-    terms: (function_price::Model, Parameters),
-) -> Result<Answer> {
+    (price, parameters): &(Arc<function_price::Model>, Arc<Parameters>),
+) -> Result<Dispatched> {
     if app.tasks.count_running() >= RUNNING_MAX || app.tasks.stopping().is_cancelled() {
         return Err(Error::Unavailable("AI execution"));
     }
-    let (send, answer) = oneshot::channel();
-    let node = app.clone();
-    app.tasks.spawn(async move {
-        // The caller may have left; the execution goes on all the same.
-        let _ = send.send(reserve_and_run(&node, request, terms).await);
-    });
-    answer.await.unwrap_or_else(|_| Err(Error::broken("a reserve ended without an answer")))
-}
-
-async fn reserve_and_run(
-    app: &App,
-    mut request: Request,
-    (price, parameters): (function_price::Model, Parameters),
-) -> Result<Answer> {
-    let mut txn = app.db.begin().await?;
-    let now = app.clock.db_now();
-    // The wait for a turn is not to eat up the lease.
-    request.lease_until = now + lease(app);
-    let answers = reserve::reserve(&mut txn, vec![request], now).await?;
-    let answer = answers.into_iter().next();
-    let answer = answer.ok_or_else(|| Error::broken("a request without an answer"))?;
-    match &answer {
-        Answer::Reserved(execution, hold) => {
-            txn.commit().await?;
-            let execution = execution.as_ref().clone();
-            run::spawn(app, Job { execution, hold: *hold, price, parameters });
-        }
-        Answer::Known(_) | Answer::KeyConflict | Answer::Refused(_) => txn.rollback().await?,
-    }
-    Ok(answer)
+    let (price, parameters) = (Arc::clone(price), Arc::clone(parameters));
+    app.batches.commit(app, Call { request, price, parameters }).await
 }
 
 /// For whom the call runs: the caller, or a member whom an ADMIN names.
@@ -230,7 +211,7 @@ impl Draft<'_> {
             key,
             tags: self.checked.tags.clone(),
             options: pricing::hold_options(self.price, self.input_tokens, max_tokens),
-            lease_until: now + lease(app),
+            lease: lease(app),
         })
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::{Stream, stream};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::actor::{Actor, Permission};
@@ -11,12 +12,14 @@ use crate::ai::service::history;
 use crate::app::App;
 use crate::entity::execution;
 use crate::entity::execution::ExecutionStatus;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::events::{Event, ExecutionChanged, Signal, Subscription, Topic};
 use crate::identity;
 
 /// How often a waiting caller looks again by itself.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long a stream waits when the database does not answer.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often executions with subscribers are read again, in case an event was lost.
 const REREAD_EVERY: Duration = Duration::from_secs(5);
 
@@ -39,6 +42,31 @@ pub(crate) async fn finished(
             _ = look.tick() => false,
         };
         let row = history::row(app, tenant, id).await?;
+        if is_late || row.status != ExecutionStatus::Running {
+            return Ok(row);
+        }
+    }
+}
+
+/// Waits until an execution that runs on this node has ended, as its run tells it. A run that lost
+/// its hold tells nothing, so the row is looked at now and then.
+pub(crate) async fn told(
+    app: &App,
+    execution: execution::Model,
+    mut ended: oneshot::Receiver<execution::Model>,
+    deadline: Instant,
+) -> Result<execution::Model> {
+    loop {
+        let is_late = tokio::select! {
+            biased;
+            ended = &mut ended => match ended {
+                Ok(row) => return Ok(row),
+                Err(_) => return finished(app, execution, deadline).await,
+            },
+            () = tokio::time::sleep_until(deadline) => true,
+            () = tokio::time::sleep(LOOK_EVERY) => false,
+        };
+        let row = history::row(app, execution.tenant_id, execution.id).await?;
         if is_late || row.status != ExecutionStatus::Running {
             return Ok(row);
         }
@@ -90,8 +118,15 @@ pub async fn follow(
     // Subscribed before the row is read, so that no change falls between the two.
     let changes = app.events.subscribe(Topic::Execution(id));
     let row = history::get(app, actor, id).await?;
-    let follow =
-        Follow { app: app.clone(), actor: actor.clone(), row, changes, after, is_over: false };
+    let follow = Follow {
+        app: app.clone(),
+        actor: actor.clone(),
+        row,
+        changes,
+        after,
+        is_stale: false,
+        is_over: false,
+    };
     Ok(stream::unfold(follow, Follow::step))
 }
 
@@ -102,6 +137,8 @@ struct Follow {
     changes: Subscription,
     /// The place of the last step that the client has.
     after: i32,
+    /// A change may have been missed while the database did not answer.
+    is_stale: bool,
     is_over: bool,
 }
 
@@ -110,19 +147,33 @@ impl Follow {
         if self.is_over || self.after >= 2 {
             return None;
         }
-        let step = match self.next().await? {
-            Ok(step) => {
-                let permission = self.permission();
-                let allowed = identity::recheck(&self.app, &self.actor, permission).await;
-                allowed.map(|()| step)
+        loop {
+            let step = match self.next().await? {
+                Ok(step) => self.allow(step).await,
+                Err(error) => Err(error),
+            };
+            match step {
+                // The database does not answer for a moment: the stream stays and looks again.
+                Err(Error::Unavailable(_)) => {
+                    self.is_stale = true;
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+                Ok(step) => {
+                    self.after = step.seq();
+                    return Some((Ok(step), self));
+                }
+                Err(error) => {
+                    self.is_over = true;
+                    return Some((Err(error), self));
+                }
             }
-            Err(error) => Err(error),
-        };
-        match &step {
-            Ok(step) => self.after = step.seq(),
-            Err(_) => self.is_over = true,
         }
-        Some((step, self))
+    }
+
+    /// The step, if the actor may still see it.
+    async fn allow(&self, step: Step) -> Result<Step> {
+        identity::recheck(&self.app, &self.actor, self.permission()).await?;
+        Ok(step)
     }
 
     /// What it takes to see this execution: those of others are for whoever sees all.
@@ -139,8 +190,10 @@ impl Follow {
             return Some(Ok(Step::Started(self.row.clone())));
         }
         while self.row.status == ExecutionStatus::Running {
-            match self.changes.next().await? {
-                Signal::Event(_) | Signal::Resync => {}
+            if !std::mem::take(&mut self.is_stale) {
+                match self.changes.next().await? {
+                    Signal::Event(_) | Signal::Resync => {}
+                }
             }
             match history::row(&self.app, self.row.tenant_id, self.row.id).await {
                 Ok(row) => self.row = row,

@@ -1,14 +1,17 @@
 //! Opening an account, and reading one.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, TryInsertResult};
+use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, TryInsertResult, Value};
 
 use crate::actor::{Actor, Permission};
 use crate::app::App;
+use crate::batch::Lookup;
 use crate::credits::book::About;
 use crate::credits::catalog;
 use crate::credits::{ledger, period};
-use crate::db::Txn;
+use crate::db::{self, Rows, Txn};
 use crate::entity::credit_grant::GrantKind;
 use crate::entity::credit_transaction::TransactionType;
 use crate::entity::{credit_account, credit_grant, monthly_reset, plan, tenant};
@@ -32,9 +35,33 @@ pub async fn of_tenant(app: &App, tenant: TenantId) -> Result<credit_account::Mo
     }
 }
 
-/// The account of a tenant, if it was opened.
+/// The account of a tenant, if it was opened. Read together with those that others ask for.
 pub async fn find(app: &App, tenant: TenantId) -> Result<Option<credit_account::Model>> {
-    Ok(credit_account::Entity::find_for(tenant).one(app.db.primary()).await?)
+    app.batches.find::<Accounts>(app, tenant).await
+}
+
+/// Reads accounts by their tenants.
+struct Accounts;
+
+impl Lookup for Accounts {
+    type Context = App;
+    type Key = TenantId;
+    type Value = credit_account::Model;
+
+    async fn read(
+        app: &App,
+        keys: Vec<TenantId>,
+    ) -> Result<HashMap<TenantId, credit_account::Model>> {
+        let mut rows = Rows::default();
+        keys.iter().for_each(|tenant| rows.push([Value::from(*tenant)]));
+        let (table, values) = rows.table(app.db.primary(), 1);
+        let sql = format!(
+            "SELECT * FROM ai_credit_accounts
+             WHERE tenant_id IN (SELECT column1 FROM {table})"
+        );
+        let accounts: Vec<credit_account::Model> = db::all(app.db.primary(), sql, values).await?;
+        Ok(accounts.into_iter().map(|account| (account.tenant_id, account)).collect())
+    }
 }
 
 /// Opens a tenant's account with this period's free credits, and the period's reset row, so that a

@@ -1,12 +1,12 @@
 //! Setting credits aside: admission under the account row, then the hold rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use sea_orm::{EntityTrait, FromQueryResult, IntoActiveModel};
+use sea_orm::{FromQueryResult, Value};
 
 use crate::credits::ledger;
-use crate::db::{self, Txn};
+use crate::db::{self, Rows, Txn};
 use crate::entity::credit_hold::HoldState;
 use crate::entity::function_price::AiFunctionType;
 use crate::entity::{credit_account, credit_hold};
@@ -45,17 +45,26 @@ pub enum Admission {
     Closed,
 }
 
-/// Admits wants, account by account in the order of their ids: one statement for each account that
-/// covers all that is wished; two more where it does not.
+/// Admits wants: one statement for all accounts that cover what is wished of them (two where there
+/// are several), two more for each that does not.
 pub async fn admit(txn: &mut Txn, wants: &[Want], now: DateTime<Utc>) -> Result<Vec<Admission>> {
     let mut by_account: BTreeMap<AccountId, Vec<usize>> = BTreeMap::new();
     for (index, want) in wants.iter().enumerate() {
         by_account.entry(want.account).or_default().push(index);
     }
     let mut answers = vec![Admission::Closed; wants.len()];
-    for (account, indexes) in by_account {
-        let asked: Vec<&Want> = indexes.iter().filter_map(|index| wants.get(*index)).collect();
-        let admitted = admit_on(txn, account, &asked, now).await?;
+    let held = hold_wished(txn, wants, &by_account, now).await?;
+    for (id, indexes) in by_account {
+        let admitted = match held.get(&id) {
+            Some(account) => {
+                ledger::announce(txn, account, now);
+                vec![Admission::Admitted { choice: 0, version: account.version }; indexes.len()]
+            }
+            None => {
+                let asked: Vec<&Want> = indexes.iter().filter_map(|at| wants.get(*at)).collect();
+                admit_some(txn, id, &asked, now).await?
+            }
+        };
         for (index, admission) in indexes.iter().zip(admitted) {
             if let Some(answer) = answers.get_mut(*index) {
                 *answer = admission;
@@ -65,18 +74,45 @@ pub async fn admit(txn: &mut Txn, wants: &[Want], now: DateTime<Utc>) -> Result<
     Ok(answers)
 }
 
-async fn admit_on(
+/// Holds all that is wished, on the accounts that cover it and have nothing due.
+async fn hold_wished(
+    txn: &Txn,
+    wants: &[Want],
+    by_account: &BTreeMap<AccountId, Vec<usize>>,
+    now: DateTime<Utc>,
+) -> Result<HashMap<AccountId, credit_account::Model>> {
+    if by_account.len() > 1 {
+        let ids = by_account.keys().map(|id| Value::from(*id));
+        db::lock_in_order(&**txn, "ai_credit_accounts", ids).await?;
+    }
+    let mut rows = Rows::default();
+    for (id, indexes) in by_account {
+        let wished = indexes.iter().filter_map(|index| wants.get(*index)?.amounts.first());
+        rows.push([Value::from(*id), wished.sum::<i64>().into()]);
+    }
+    if rows.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let (table, mut values) = rows.table(&**txn, 2);
+    let sql = format!(
+        "UPDATE ai_credit_accounts
+         SET held = held + v.column2, version = version + 1, updated_at = $1 FROM {table}
+         WHERE id = v.column1 AND current_balance - held >= v.column2 AND next_due_at > $1
+         AND deleted_at IS NULL RETURNING {}",
+        ledger::account_columns()
+    );
+    values.insert(0, now.into());
+    let held: Vec<credit_account::Model> = db::all(&**txn, sql, values).await?;
+    Ok(held.into_iter().map(|account| (account.id, account)).collect())
+}
+
+/// Admits what fits of wants that do not all fit on an account.
+async fn admit_some(
     txn: &mut Txn,
     id: AccountId,
     wants: &[&Want],
     now: DateTime<Utc>,
 ) -> Result<Vec<Admission>> {
-    let wished = wants.iter().filter_map(|want| want.amounts.first()).sum();
-    if let Some(account) = hold_all(txn, id, wished, now).await? {
-        ledger::announce(txn, &account, now);
-        let admitted = Admission::Admitted { choice: 0, version: account.version };
-        return Ok(vec![admitted; wants.len()]);
-    }
     let Some(account) = lock(txn, id).await? else {
         return Ok(vec![Admission::Closed; wants.len()]);
     };
@@ -108,19 +144,6 @@ fn share_out(account: &credit_account::Model, wants: &[&Want]) -> (Vec<Admission
         })
         .collect();
     (answers, taken)
-}
-
-async fn hold_all(
-    txn: &Txn,
-    id: AccountId,
-    amount: i64,
-    now: DateTime<Utc>,
-) -> Result<Option<credit_account::Model>> {
-    let sql = "UPDATE ai_credit_accounts
-               SET held = held + $2, version = version + 1, updated_at = $3
-               WHERE id = $1 AND current_balance - held >= $2 AND next_due_at > $3
-               AND deleted_at IS NULL RETURNING *";
-    db::one(&**txn, sql, vec![id.into(), amount.into(), now.into()]).await
 }
 
 async fn lock(txn: &Txn, id: AccountId) -> Result<Option<credit_account::Model>> {
@@ -164,37 +187,50 @@ pub struct NewHold {
 
 /// Writes the holds of admitted wants, in one statement.
 pub async fn write_holds(txn: &Txn, holds: Vec<NewHold>, now: DateTime<Utc>) -> Result<()> {
-    if holds.is_empty() {
-        return Ok(());
-    }
-    let rows = holds.into_iter().map(|hold| {
-        credit_hold::Model {
-            id: hold.id,
-            account_id: hold.account,
-            execution_id: hold.execution,
-            user_id: hold.user,
-            function_type: hold.function,
-            amount: hold.amount,
-            version: hold.version,
-            state: HoldState::Active,
-            in_flight_at: None,
-            watermark: 0,
-            lease_until: hold.lease_until,
-            charge: 0,
-            resolved_by: None,
-            created_at: now,
-            resolved_at: None,
-        }
-        .into_active_model()
-    });
-    credit_hold::Entity::insert_many(rows).exec_without_returning(&**txn).await?;
-    Ok(())
+    let row = |hold: NewHold| credit_hold::Model {
+        id: hold.id,
+        account_id: hold.account,
+        execution_id: hold.execution,
+        user_id: hold.user,
+        function_type: hold.function,
+        amount: hold.amount,
+        version: hold.version,
+        state: HoldState::Active,
+        in_flight_at: None,
+        watermark: 0,
+        lease_until: hold.lease_until,
+        charge: 0,
+        resolved_by: None,
+        created_at: now,
+        resolved_at: None,
+    };
+    let rows: Vec<_> = holds.into_iter().map(row).collect();
+    db::insert::<credit_hold::Entity>(&**txn, &rows).await
 }
 
-/// Marks that the call is about to leave for the provider. False: the hold is no longer ours.
-pub async fn mark_in_flight(txn: &Txn, hold: HoldId, now: DateTime<Utc>) -> Result<bool> {
-    let sql = "UPDATE ai_credit_holds SET in_flight_at = $2 WHERE id = $1 AND state = 'ACTIVE'";
-    Ok(db::execute(&**txn, sql, vec![hold.into(), now.into()]).await? > 0)
+/// Marks that calls are about to leave for the provider. Answers those whose hold is still ours.
+pub async fn mark_in_flight(
+    txn: &Txn,
+    holds: &[HoldId],
+    now: DateTime<Utc>,
+) -> Result<HashSet<HoldId>> {
+    #[derive(FromQueryResult)]
+    struct Marked {
+        id: HoldId,
+    }
+    let mut rows = Rows::default();
+    holds.iter().for_each(|hold| rows.push([Value::from(*hold)]));
+    if rows.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let (table, mut values) = rows.table(&**txn, 2);
+    let sql = format!(
+        "UPDATE ai_credit_holds SET in_flight_at = $1
+         WHERE id IN (SELECT column1 FROM {table}) AND state = 'ACTIVE' RETURNING id"
+    );
+    values.insert(0, now.into());
+    let marked: Vec<Marked> = db::all(&**txn, sql, values).await?;
+    Ok(marked.into_iter().map(|hold| hold.id).collect())
 }
 
 /// Renews a lease. False: the hold is no longer ours.

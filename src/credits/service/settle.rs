@@ -1,11 +1,11 @@
 //! Resolving holds, exactly once: hold, then account, then grants; ledger line, draws and rollup.
 //!
-//! Written over a slice of holds. For one hold it takes seven statements, whatever the history.
+//! Written over a slice of holds, in a fixed number of statements, whatever the history.
 
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, NaiveDate, Utc};
-use sea_orm::Value;
+use sea_orm::{ConnectionTrait, DbBackend, Value};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use crate::alerts::{self, AlertKind, NewAlert};
 use crate::credits::book::{About, Draw, Line, RunFacts};
 use crate::credits::ledger::{self, OpenAccount};
 use crate::credits::period;
-use crate::db::{self, Txn};
+use crate::db::{self, Rows, Txn};
 use crate::entity::alert::AlertSeverity;
 use crate::entity::credit_hold::HoldState;
 use crate::entity::credit_transaction::TransactionType;
@@ -71,9 +71,10 @@ pub async fn settle(
     now: DateTime<Utc>,
 ) -> Result<Vec<Resolved>> {
     let claimed = claim(txn, resolutions, now).await?;
+    let by_hold: HashMap<HoldId, &Resolution> =
+        resolutions.iter().map(|resolution| (resolution.hold, resolution)).collect();
     let facts = |hold: &credit_hold::Model| {
-        let resolution = resolutions.iter().find(|resolution| resolution.hold == hold.id);
-        resolution.map_or_else(Facts::default, |resolution| Facts {
+        by_hold.get(&hold.id).map_or_else(Facts::default, |resolution| Facts {
             is_success: resolution.is_success,
             params: resolution.params.clone(),
             time_ms: resolution.time_ms,
@@ -108,11 +109,17 @@ pub async fn sweep(
     sweeper: Uuid,
     only: Option<HoldId>,
 ) -> Result<Vec<Settlement>> {
-    let which = if only.is_some() {
-        "$3"
-    } else {
-        "SELECT id FROM ai_credit_holds WHERE state = 'ACTIVE' AND lease_until < $1
-         ORDER BY lease_until LIMIT $3"
+    // A hold that its owner is settling this moment is left to the owner.
+    let which = match (only, txn.get_database_backend()) {
+        (Some(_), _) => "$3",
+        (None, DbBackend::Postgres) => {
+            "SELECT id FROM ai_credit_holds WHERE state = 'ACTIVE' AND lease_until < $1
+             ORDER BY lease_until LIMIT $3 FOR UPDATE SKIP LOCKED"
+        }
+        (None, _) => {
+            "SELECT id FROM ai_credit_holds WHERE state = 'ACTIVE' AND lease_until < $1
+             ORDER BY lease_until LIMIT $3"
+        }
     };
     let sql = format!(
         "UPDATE ai_credit_holds SET
@@ -165,31 +172,31 @@ async fn claim(
     resolutions: &[Resolution],
     now: DateTime<Utc>,
 ) -> Result<Vec<credit_hold::Model>> {
-    if resolutions.is_empty() {
-        return Ok(Vec::new());
-    }
-    let count = resolutions.len();
-    let sql = format!(
-        "UPDATE ai_credit_holds SET state = v.column2, charge = v.column3,
-         resolved_by = v.column4, resolved_at = ${} FROM (VALUES {}) AS v
-         WHERE ai_credit_holds.id = v.column1 AND ai_credit_holds.state = 'ACTIVE'
-         RETURNING id, account_id, execution_id, user_id, function_type, amount, version, state,
-         in_flight_at, watermark, lease_until, charge, resolved_by, created_at, resolved_at",
-        count * 4 + 1,
-        db::tuples(count, 4, 1)
-    );
-    let mut values: Vec<Value> = Vec::with_capacity(count * 4 + 1);
+    let mut rows = Rows::default();
     let mut ordered: Vec<&Resolution> = resolutions.iter().collect();
     ordered.sort_by_key(|resolution| resolution.hold);
     for resolution in ordered {
         let is_settled = resolution.is_success || resolution.charge > 0;
         let state = if is_settled { HoldState::Settled } else { HoldState::Released };
-        values.push(resolution.hold.into());
-        values.push(state.as_str().into());
-        values.push(resolution.charge.into());
-        values.push(resolution.attempt.into());
+        rows.push([
+            Value::from(resolution.hold),
+            state.as_str().into(),
+            resolution.charge.into(),
+            resolution.attempt.into(),
+        ]);
     }
-    values.push(now.into());
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (table, mut values) = rows.table(&**txn, 2);
+    let sql = format!(
+        "UPDATE ai_credit_holds SET state = v.column2, charge = v.column3,
+         resolved_by = v.column4, resolved_at = $1 FROM {table}
+         WHERE ai_credit_holds.id = v.column1 AND ai_credit_holds.state = 'ACTIVE'
+         RETURNING id, account_id, execution_id, user_id, function_type, amount, version, state,
+         in_flight_at, watermark, lease_until, charge, resolved_by, created_at, resolved_at"
+    );
+    values.insert(0, now.into());
     db::all(&**txn, sql, values).await
 }
 
@@ -211,10 +218,7 @@ async fn resolve(txn: &mut Txn, claims: Vec<Claim>, now: DateTime<Utc>) -> Resul
     for claim in claims {
         by_account.entry(claim.1.account_id).or_default().push(claim);
     }
-    let mut accounts = Vec::with_capacity(by_account.len());
-    for (id, claims) in &by_account {
-        accounts.push(lower(txn, *id, claims, now).await?);
-    }
+    let accounts = lower(txn, &by_account, now).await?;
     let mut settlements = Vec::new();
     let mut rollup = Rollup::default();
     let mut opened = ledger::open_books(txn, accounts).await?;
@@ -231,23 +235,42 @@ async fn resolve(txn: &mut Txn, claims: Vec<Claim>, now: DateTime<Utc>) -> Resul
     Ok(settlements)
 }
 
-/// Lowers the account by its charges and lets the holds go: this is also its lock.
+/// Lowers accounts by their charges and lets the holds go: this is also their lock.
 async fn lower(
     txn: &Txn,
-    id: AccountId,
-    claims: &[Claim],
+    by_account: &BTreeMap<AccountId, Vec<Claim>>,
     now: DateTime<Utc>,
-) -> Result<credit_account::Model> {
-    let held: i64 = claims.iter().map(|(_, hold)| hold.amount).sum();
-    let charge: i64 = claims.iter().map(|(_, hold)| hold.charge).sum();
-    let versions = i64::try_from(claims.len()).map_err(Error::broken)?;
-    let sql = "UPDATE ai_credit_accounts SET held = held - $2,
-               current_balance = current_balance - $3,
-               total_used_credits = total_used_credits + $3,
-               version = version + $4, updated_at = $5 WHERE id = $1 RETURNING *";
-    let values = vec![id.into(), held.into(), charge.into(), versions.into(), now.into()];
-    let account = db::one(&**txn, sql, values).await?;
-    account.ok_or_else(|| Error::broken("a hold without an account"))
+) -> Result<Vec<credit_account::Model>> {
+    if by_account.len() > 1 {
+        let ids = by_account.keys().map(|id| Value::from(*id));
+        db::lock_in_order(&**txn, "ai_credit_accounts", ids).await?;
+    }
+    let mut rows = Rows::default();
+    for (id, claims) in by_account {
+        let held: i64 = claims.iter().map(|(_, hold)| hold.amount).sum();
+        let charge: i64 = claims.iter().map(|(_, hold)| hold.charge).sum();
+        let versions = i64::try_from(claims.len()).map_err(Error::broken)?;
+        rows.push([Value::from(*id), held.into(), charge.into(), versions.into()]);
+    }
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (table, mut values) = rows.table(&**txn, 2);
+    let sql = format!(
+        "UPDATE ai_credit_accounts SET held = held - v.column2,
+         current_balance = current_balance - v.column3,
+         total_used_credits = total_used_credits + v.column3,
+         version = version + v.column4, updated_at = $1 FROM {table}
+         WHERE id = v.column1 RETURNING {}",
+        ledger::account_columns()
+    );
+    values.insert(0, now.into());
+    let mut accounts: Vec<credit_account::Model> = db::all(&**txn, sql, values).await?;
+    if accounts.len() < by_account.len() {
+        return Err(Error::broken("a hold without an account"));
+    }
+    accounts.sort_by_key(|account| account.id);
+    Ok(accounts)
 }
 
 /// Writes each claim's line at a version of its own and draws it from the grants.
@@ -344,12 +367,28 @@ impl Rollup {
     }
 
     async fn write(self, txn: &Txn) -> Result<()> {
-        if self.0.is_empty() {
+        let mut rows = Rows::default();
+        for ((account, day, function), used) in self.0 {
+            let key = [account.into(), day.into(), Value::from(function.as_str())];
+            let numbers = [
+                used.runs,
+                used.failures,
+                used.time_ms,
+                used.credits,
+                used.credits_on_success,
+                used.free_credits,
+                used.cost,
+            ];
+            rows.push(key.into_iter().chain(numbers.map(Value::from)));
+        }
+        if rows.is_empty() {
             return Ok(());
         }
+        let (table, values) = rows.table(&**txn, 1);
         let sql = format!(
             "INSERT INTO usage_daily (account_id, day, function_type, runs, failures, time_ms,
-             credits, credits_on_success, free_credits, cost_yen) VALUES {}
+             credits, credits_on_success, free_credits, cost_yen)
+             SELECT * FROM {table} WHERE TRUE
              ON CONFLICT (account_id, day, function_type) DO UPDATE SET
              runs = usage_daily.runs + excluded.runs,
              failures = usage_daily.failures + excluded.failures,
@@ -357,15 +396,8 @@ impl Rollup {
              credits = usage_daily.credits + excluded.credits,
              credits_on_success = usage_daily.credits_on_success + excluded.credits_on_success,
              free_credits = usage_daily.free_credits + excluded.free_credits,
-             cost_yen = usage_daily.cost_yen + excluded.cost_yen",
-            db::tuples(self.0.len(), 10, 1)
+             cost_yen = usage_daily.cost_yen + excluded.cost_yen"
         );
-        let mut values: Vec<Value> = Vec::with_capacity(self.0.len() * 10);
-        for ((account, day, function), used) in self.0 {
-            values.extend([account.into(), day.into(), function.as_str().into()]);
-            values.extend([used.runs, used.failures, used.time_ms, used.credits].map(Value::from));
-            values.extend([used.credits_on_success, used.free_credits, used.cost].map(Value::from));
-        }
         db::execute(&**txn, sql, values).await?;
         Ok(())
     }

@@ -9,33 +9,43 @@ use std::collections::{HashMap, HashSet};
 use async_graphql::Positioned;
 use async_graphql::parser::types::{ExecutableDocument, Field, Selection, SelectionSet};
 
-use super::Refusal;
+use super::{Limits, Refusal};
 
-/// Looks at every selection set of the document together with the fragments it spreads.
-pub(super) fn refuse_conflicts(document: &ExecutableDocument) -> Result<(), Refusal> {
+/// Looks at every selection set of the document together with the fragments it spreads, as the
+/// library does, and returns how many fields it compared. A field counts once for each of the
+/// nested fragments that it stands in, so both are stopped by a limit of their own.
+pub(super) fn refuse_conflicts(
+    document: &ExecutableDocument,
+    limits: &Limits,
+) -> Result<usize, Refusal> {
     let operations = document.operations.iter().map(|(_, operation)| &operation.node.selection_set);
     let fragments = document.fragments.values().map(|fragment| &fragment.node.selection_set);
     let mut sets: Vec<&SelectionSet> = operations.chain(fragments).map(|set| &set.node).collect();
+    let mut compared = 0;
     while let Some(set) = sets.pop() {
-        Keys::new(document).add_set(None, set)?;
+        let mut keys = Keys::new(document, limits, compared);
+        keys.add_set(None, set)?;
+        compared = keys.compared;
         sets.extend(set.items.iter().filter_map(|selection| match &selection.node {
             Selection::Field(field) => Some(&field.node.selection_set.node),
             Selection::InlineFragment(inline) => Some(&inline.node.selection_set.node),
             Selection::FragmentSpread(_) => None,
         }));
     }
-    Ok(())
+    Ok(compared)
 }
 
 struct Keys<'a> {
     document: &'a ExecutableDocument,
+    limits: &'a Limits,
+    compared: usize,
     seen: HashMap<(Option<&'a str>, &'a str), &'a Field>,
     visited: HashSet<&'a str>,
 }
 
 impl<'a> Keys<'a> {
-    fn new(document: &'a ExecutableDocument) -> Self {
-        Self { document, seen: HashMap::new(), visited: HashSet::new() }
+    fn new(document: &'a ExecutableDocument, limits: &'a Limits, compared: usize) -> Self {
+        Self { document, limits, compared, seen: HashMap::new(), visited: HashSet::new() }
     }
 
     fn add_set(&mut self, on: Option<&'a str>, set: &'a SelectionSet) -> Result<(), Refusal> {
@@ -46,6 +56,10 @@ impl<'a> Keys<'a> {
                 continue;
             };
             open.push((on, items));
+            self.compared += 1;
+            if self.compared > self.limits.comparisons {
+                return Err(Refusal::TooManySelections { pos: Some(selection.pos) });
+            }
             match &selection.node {
                 Selection::Field(field) => self.add_field(on, field)?,
                 Selection::InlineFragment(inline) => {

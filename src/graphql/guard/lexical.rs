@@ -17,6 +17,11 @@ const SPREAD: &[u8] = b"...";
 ///
 /// The first limit passed, or `Syntax` for text that is no sequence of tokens.
 pub fn scan(text: &str, limits: &Limits) -> Result<(), Refusal> {
+    count(text, limits).map(|_tokens| ())
+}
+
+/// The same; returns the tokens.
+pub(super) fn count(text: &str, limits: &Limits) -> Result<usize, Refusal> {
     if text.len() > limits.document_bytes {
         return Err(Refusal::TooLarge);
     }
@@ -31,7 +36,7 @@ pub fn scan(text: &str, limits: &Limits) -> Result<(), Refusal> {
             _ => scanner.read_token(byte)?,
         }
     }
-    Ok(())
+    Ok(scanner.tokens)
 }
 
 struct Scanner<'a> {
@@ -79,12 +84,19 @@ impl Scanner<'_> {
             b'"' if self.rest().starts_with(BLOCK_QUOTE) => self.read_block_string(),
             b'"' => self.read_string(),
             b'-' | b'0'..=b'9' => self.read_number(),
-            _ if is_name_start(first) => {
-                self.skip_while(is_name_part);
-                Ok(())
-            }
+            _ if is_name_start(first) => self.read_name(),
             _ => Err(self.syntax("unexpected character")),
         }
+    }
+
+    fn read_name(&mut self) -> Result<(), Refusal> {
+        let start = self.at;
+        self.skip_while(is_name_part);
+        if self.at - start > self.limits.name_bytes {
+            self.at = start;
+            return Err(Refusal::NameTooLong { pos: self.pos() });
+        }
+        Ok(())
     }
 
     fn open(&mut self) -> Result<(), Refusal> {

@@ -9,16 +9,18 @@
 
 mod conflicts;
 mod cost;
+mod document;
 mod lexical;
 mod table;
 mod values;
 mod variables;
 
+use async_graphql::parser::Error as ParserError;
 use async_graphql::parser::types::ExecutableDocument;
-use async_graphql::parser::{self, Error as ParserError};
 use async_graphql::{Pos, ServerError, Variables};
 
 pub use cost::{Weight, weigh};
+pub use document::Document;
 pub use lexical::scan;
 pub use table::CostTable;
 
@@ -32,6 +34,8 @@ pub struct Limits {
     pub document_bytes: usize,
     /// Lexical tokens of the text; commas, comments and white space are none.
     pub tokens: usize,
+    /// Length of one name in bytes; the library repeats names in every error about them.
+    pub name_bytes: usize,
     /// Nesting of `(`, `[` and `{` together; bounds the recursion of the parser.
     pub brackets: usize,
     /// Directives of the text, counted by their `@`.
@@ -40,12 +44,21 @@ pub struct Limits {
     pub depth: usize,
     /// The same below `__schema` and `__type`, where tools nest deeper.
     pub introspection_depth: usize,
+    /// Nesting of selection sets, fragments expanded; bounds the recursion of the library, which
+    /// would name its own limit.
+    pub levels: usize,
     /// Aliases of one operation after fragments were expanded.
     pub aliases: usize,
     /// Root fields of one operation after fragments were expanded.
     pub root_fields: usize,
-    /// Selections (fields, spreads, inline fragments) of all operations after expansion.
+    /// Selections (fields, spreads, inline fragments) of all operations after expansion, and of
+    /// fragments that nobody spreads.
     pub selections: usize,
+    /// Fields compared with those of the same response key (see [`Weight::compared`]).
+    pub comparisons: usize,
+    /// Values written in arguments, counted as [`Self::selections`], each variable as one. The
+    /// library judges and may report every use of a variable for every operation.
+    pub literals: usize,
     /// Argument values of all operations after expansion, each variable with all it holds. The
     /// library copies a variable for every use, so size times uses must have a bound.
     pub values: usize,
@@ -53,6 +66,8 @@ pub struct Limits {
     pub value_depth: usize,
     /// Cost of the chosen operation (see [`Weight::cost`]).
     pub cost: usize,
+    /// Unknown names and misplaced selections; fewer are left to the library, which names each.
+    pub errors: usize,
 }
 
 impl Limits {
@@ -71,16 +86,21 @@ impl Default for Limits {
         Self {
             document_bytes: 32 * 1024,
             tokens: 4_000,
+            name_bytes: 255,
             brackets: 32,
             directives: 50,
             depth: 12,
             introspection_depth: 20,
+            levels: 30,
             aliases: 30,
             root_fields: 20,
             selections: 5_000,
+            comparisons: 20_000,
+            literals: 10_000,
             values: 50_000,
             value_depth: 32,
             cost: 2_000,
+            errors: 20,
         }
     }
 }
@@ -103,6 +123,12 @@ pub enum Refusal {
     #[error("The document has too many tokens")]
     TooManyTokens {
         /// Where the first one too many stands.
+        pos: Option<Pos>,
+    },
+    /// A name has too many bytes.
+    #[error("A name is too long")]
+    NameTooLong {
+        /// Where it stands.
         pos: Option<Pos>,
     },
     /// Brackets, fields or variables are nested too deeply.
@@ -145,6 +171,14 @@ pub enum Refusal {
     #[error("The operation is too costly; ask for fewer or smaller lists")]
     TooCostly {
         /// The operation.
+        pos: Option<Pos>,
+    },
+    /// More than a few names are unknown or selections misplaced.
+    #[error("{first}; the document has many more errors")]
+    TooManyErrors {
+        /// The first of them.
+        first: String,
+        /// Where it stands.
         pos: Option<Pos>,
     },
     /// A fragment contains itself.
@@ -200,6 +234,7 @@ impl Refusal {
             Self::Syntax { .. } => "SYNTAX",
             Self::TooLarge => "TOO_LARGE",
             Self::TooManyTokens { .. } => "TOO_MANY_TOKENS",
+            Self::NameTooLong { .. } => "NAME_TOO_LONG",
             Self::TooDeep { .. } => "TOO_DEEP",
             Self::TooManyDirectives { .. } => "TOO_MANY_DIRECTIVES",
             Self::TooManyAliases { .. } => "TOO_MANY_ALIASES",
@@ -207,6 +242,7 @@ impl Refusal {
             Self::TooManySelections { .. } => "TOO_MANY_SELECTIONS",
             Self::TooManyValues { .. } => "TOO_MANY_VALUES",
             Self::TooCostly { .. } => "TOO_COSTLY",
+            Self::TooManyErrors { .. } => "TOO_MANY_ERRORS",
             Self::FragmentCycle { .. } => "FRAGMENT_CYCLE",
             Self::FieldConflict { .. } => "FIELD_CONFLICT",
             Self::SubscriptionRootFields { .. } => "SUBSCRIPTION_ROOT_FIELDS",
@@ -223,6 +259,7 @@ impl Refusal {
             Self::TooLarge | Self::OperationNotFound | Self::OperationNameRequired => None,
             Self::Syntax { pos, .. }
             | Self::TooManyTokens { pos }
+            | Self::NameTooLong { pos }
             | Self::TooDeep { pos }
             | Self::TooManyDirectives { pos }
             | Self::TooManyAliases { pos }
@@ -230,6 +267,7 @@ impl Refusal {
             | Self::TooManySelections { pos }
             | Self::TooManyValues { pos }
             | Self::TooCostly { pos }
+            | Self::TooManyErrors { pos, .. }
             | Self::FragmentCycle { pos, .. }
             | Self::FieldConflict { pos, .. }
             | Self::SubscriptionRootFields { pos }
@@ -263,10 +301,9 @@ pub fn check(
     table: &CostTable,
     limits: &Limits,
 ) -> Result<(ExecutableDocument, Weight), Refusal> {
-    scan(text, limits)?;
-    let document = parser::parse_query(text).map_err(refusal_of_parser)?;
-    let weight = weigh(&document, operation_name, variables, table, limits)?;
-    Ok((document, weight))
+    let document = Document::read(text, limits)?;
+    let weight = document.weigh(operation_name, variables, table, limits)?;
+    Ok((document.into_parsed(), weight))
 }
 
 fn refusal_of_parser(error: ParserError) -> Refusal {
@@ -276,8 +313,9 @@ fn refusal_of_parser(error: ParserError) -> Refusal {
     }
     let text = error.to_string();
     // The parser draws the offending line, which may be the whole document, and puts the message
-    // behind the last "= ".
-    let message = text.rsplit_once("\n  = ").map_or(text.as_str(), |(_, last)| last);
+    // on the last line, behind "= ".
+    let last = text.lines().last().map(str::trim_start);
+    let message = last.and_then(|line| line.strip_prefix("= ")).unwrap_or(text.as_str());
     let message = message.chars().take(MESSAGE_CHARACTERS).collect();
     Refusal::Syntax { message, pos }
 }

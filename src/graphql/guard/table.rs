@@ -180,6 +180,11 @@ impl CostTable {
         self.types.get(name)
     }
 
+    /// Whether the type, if the schema's text has it, has fields.
+    pub(super) fn is_output(&self, name: &str) -> bool {
+        matches!(self.types.get(name), Some(TypeInfo::Output(_)))
+    }
+
     pub(super) fn find_field(&self, parent: &str, name: &str) -> Option<&FieldInfo> {
         match self.types.get(parent)? {
             TypeInfo::Output(fields) => fields.get(name),

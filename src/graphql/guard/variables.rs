@@ -40,6 +40,11 @@ impl<'a> Argument<'a> {
         let name = &name.node;
         Self { name, value, pos }
     }
+
+    /// How many values are written, variables as one each.
+    pub(super) fn size(&self) -> usize {
+        measure(&self.value, usize::MAX).unwrap_or(usize::MAX)
+    }
 }
 
 fn placeholder(name: Name) -> Result<Value, Infallible> {

@@ -20,6 +20,7 @@ use crate::graphql::caller::Caller;
 use crate::graphql::engine::{Call, OperationKind, Prepared};
 use crate::http::envelope::{self, RequestId};
 use crate::http::operation::{self, Asker, Outcome, Verdict};
+use crate::http::overload::Place;
 use crate::http::reply::{self, Extent, Refusal};
 use crate::http::{Limits, Shared, access, graphql_ws};
 use negotiation::Media;
@@ -58,17 +59,19 @@ async fn respond(
 ) -> Result<Response, Refusal> {
     let media = check_head(parts)?;
     let lang = envelope::lang(&parts.headers);
-    let app = shared.app().clone();
-    let actor = access::sign_in(&app, &parts.headers, lang)
-        .await
-        .map_err(|error| Refusal::sign_in(&error, lang))?;
     let call = if parts.method == Method::GET {
         params::from_query(&parts.uri)?
     } else {
         params::from_body(&read(body, &parts.headers, shared.limits()).await?)?
     };
+    // Before the sign-in asks the database: what is refused must cost next to nothing.
+    let place = shared.room().for_reading(&call).map_err(|full| Refusal::overload(full, lang))?;
+    let app = shared.app().clone();
+    let actor = access::sign_in(&app, &parts.headers, lang)
+        .await
+        .map_err(|error| Refusal::sign_in(&error, lang))?;
     let caller = Caller { app, actor, lang, request_id: id.as_str().to_owned() };
-    let outcome = run(shared, &parts.method, call, caller).await?;
+    let outcome = run(shared, &parts.method, call, caller, place).await?;
     Ok(into_response(&outcome, media))
 }
 
@@ -140,6 +143,7 @@ async fn run(
     method: &Method,
     call: Call,
     caller: Caller,
+    place: Place,
 ) -> Result<Outcome, Refusal> {
     let asker = Asker::of(&caller);
     let ready = match shared.engine().prepare(call, caller) {
@@ -157,7 +161,14 @@ async fn run(
             return Err(Refusal::malformed(message));
         }
     }
-    Ok(operation::run(shared, ready, asker, ()).await)
+    let room = shared.room();
+    let place = match place {
+        Some(place) => Some(place),
+        None => {
+            room.for_operation(ready.kind).map_err(|full| Refusal::overload(full, asker.lang))?
+        }
+    };
+    Ok(operation::run(shared, ready, asker, place).await)
 }
 
 fn into_response(outcome: &Outcome, media: Media) -> Response {

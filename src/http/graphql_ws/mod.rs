@@ -22,8 +22,11 @@ const SUBPROTOCOL: &str = "graphql-transport-ws";
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// The longest message that we send. A longer answer becomes an error.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// The library sets 128 KiB aside for every socket otherwise.
-const BUFFER_BYTES: usize = 4 * 1024;
+/// Set aside for every socket as long as it lives; the library's own choice is 128 KiB. Most
+/// messages of clients are shorter, and longer ones are read in several steps.
+const READ_BUFFER_BYTES: usize = 1024;
+/// Messages that leave together are gathered up to here.
+const WRITE_BUFFER_BYTES: usize = 4 * 1024;
 
 /// Whether the request wants to become a WebSocket.
 pub(super) fn is_upgrade(parts: &Parts) -> bool {
@@ -53,10 +56,10 @@ pub(super) async fn upgrade(shared: &Shared, mut parts: Parts, id: &RequestId) -
         .protocols([SUBPROTOCOL])
         .max_message_size(MESSAGE_BYTES_MAX)
         .max_frame_size(MESSAGE_BYTES_MAX)
-        .read_buffer_size(BUFFER_BYTES)
-        .write_buffer_size(BUFFER_BYTES)
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
         // The frame's head comes on top of the message.
-        .max_write_buffer_size(ANSWER_BYTES_MAX + 2 * BUFFER_BYTES)
+        .max_write_buffer_size(ANSWER_BYTES_MAX + 2 * WRITE_BUFFER_BYTES)
         .on_failed_upgrade(|error| tracing::debug!(%error, "A handshake failed: {error}"))
         .on_upgrade(async move |socket| {
             let tasks = shared.app().tasks.clone();

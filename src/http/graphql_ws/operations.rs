@@ -8,8 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_graphql::{ServerError, Value};
 use futures_util::future::pending;
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tracing::Instrument;
 
 use crate::error::{Code, Error, Lang};
@@ -19,7 +18,7 @@ use crate::http::Shared;
 use crate::http::graphql_ws::ANSWER_BYTES_MAX;
 use crate::http::graphql_ws::outbox::{self, Outbox};
 use crate::http::graphql_ws::protocol::{self, Close};
-use crate::http::operation::{self, Asker, Outcome, Verdict};
+use crate::http::operation::{self, Asker, Verdict};
 use crate::http::reply::{self, Body, Extent, our_error};
 use crate::identity;
 
@@ -34,8 +33,6 @@ pub(super) struct Operations {
     running: Arc<Running>,
     places: Arc<Semaphore>,
     started: u64,
-    all: CancellationToken,
-    _end: DropGuard,
 }
 
 /// Operations by the client's ids.
@@ -45,7 +42,8 @@ struct Running(Mutex<HashMap<String, Operation>>);
 struct Operation {
     /// Tells operations apart that used the same id one after the other.
     number: u64,
-    cancel: CancellationToken,
+    /// Ends the operation early.
+    end: oneshot::Sender<()>,
 }
 
 impl Running {
@@ -72,16 +70,8 @@ impl Drop for Slot {
 
 impl Operations {
     pub(super) fn new(shared: Shared, outbox: Outbox) -> Self {
-        let all = CancellationToken::new();
-        Self {
-            shared,
-            outbox,
-            running: Arc::default(),
-            places: Arc::new(Semaphore::new(RUNNING_MAX)),
-            started: 0,
-            _end: all.clone().drop_guard(),
-            all,
-        }
+        let places = Arc::new(Semaphore::new(RUNNING_MAX));
+        Self { shared, outbox, running: Arc::default(), places, started: 0 }
     }
 
     /// Begins an operation. An id that is in use ends the socket.
@@ -102,17 +92,18 @@ impl Operations {
             self.outbox.send(protocol::error(&id, &errors)).await;
             return Ok(());
         };
-        let cancel = self.all.child_token();
-        let operation = Operation { number, cancel: cancel.clone() };
-        self.running.lock().insert(id.clone(), operation);
+        let (end, ended) = oneshot::channel();
+        self.running.lock().insert(id.clone(), Operation { number, end });
         let slot = Slot { id, number, running: Arc::clone(&self.running) };
         let span = tracing::info_span!("operation", request.id = caller.request_id);
-        let work = Work { shared: self.shared.clone(), outbox: self.outbox.clone(), place };
-        let work = work.run(slot, call, caller).instrument(span);
+        let asker = Asker::of(&caller);
+        let work = Work { shared: self.shared.clone(), outbox: self.outbox.clone(), asker, place };
+        let work = work.run(slot, Box::new((call, caller))).instrument(span);
         self.shared.app().tasks.spawn(async move {
             tokio::select! {
                 biased;
-                () = cancel.cancelled() => {}
+                // Freeing the id drops the sender: that is no end, the last message still goes.
+                Ok(()) = ended => {}
                 () = work => {}
             }
         });
@@ -123,7 +114,17 @@ impl Operations {
     pub(super) fn end(&self, id: &str) {
         let operation = self.running.lock().remove(id);
         if let Some(operation) = operation {
-            operation.cancel.cancel();
+            // An error means that it is over already.
+            let _ = operation.end.send(());
+        }
+    }
+}
+
+impl Drop for Operations {
+    fn drop(&mut self) {
+        let running = std::mem::take(&mut *self.running.lock());
+        for operation in running.into_values() {
+            let _ = operation.end.send(());
         }
     }
 }
@@ -142,24 +143,23 @@ enum End {
     Error(Vec<ServerError>),
 }
 
-/// What an operation works with.
+/// What an operation works with. Thousands of them wait for their next event, hence what runs only
+/// at first is in boxes, which are gone by then.
 struct Work {
     shared: Shared,
     outbox: Outbox,
+    asker: Asker,
     place: OwnedSemaphorePermit,
 }
 
 impl Work {
-    async fn run(self, slot: Slot, call: Call, caller: Caller) {
-        let asker = Asker::of(&caller);
+    async fn run(self, slot: Slot, call: Box<(Call, Caller)>) {
         let outbox = self.outbox.clone();
-        let id = slot.id.clone();
-        let execution = AssertUnwindSafe(self.execute(&id, call, caller, asker.clone()));
-        let end = match execution.catch_unwind().await {
-            Ok(end) => end,
-            Err(_) => End::Error(asker.panicked().response.errors),
-        };
+        let asker = self.asker.clone();
+        let execution = AssertUnwindSafe(self.execute(&slot.id, call)).catch_unwind();
+        let end = execution.await.unwrap_or_else(|_| End::Error(asker.panicked().response.errors));
         // The client may use the id again as soon as it reads the last message.
+        let id = slot.id.clone();
         drop(slot);
         match end {
             End::Complete => outbox.send(protocol::complete(&id)).await,
@@ -167,37 +167,59 @@ impl Work {
         }
     }
 
-    async fn execute(self, id: &str, call: Call, mut caller: Caller, asker: Asker) -> End {
+    async fn execute(self, id: &str, call: Box<(Call, Caller)>) -> End {
+        let ready = match Box::pin(self.prepare(call)).await {
+            Ok(ready) => ready,
+            Err(errors) => return End::Error(errors),
+        };
+        if ready.kind == OperationKind::Subscription {
+            self.stream(id, ready).await
+        } else {
+            Box::pin(self.answer(id, ready)).await
+        }
+    }
+
+    async fn prepare(&self, call: Box<(Call, Caller)>) -> Result<ReadyOperation, Vec<ServerError>> {
+        let (call, mut caller) = *call;
         // A socket lives for hours; rights are those of now, as over HTTP.
         if let Some(actor) = &caller.actor {
-            match identity::refresh(&caller.app, actor).await {
-                Ok(actor) => caller.actor = Some(actor),
-                Err(error) => {
-                    return End::Error(asker.outcome(&error, Verdict::Refused).response.errors);
-                }
-            }
+            let refreshed = identity::refresh(&caller.app, actor).await;
+            let refused = |error| self.asker.outcome(&error, Verdict::Refused).response.errors;
+            caller.actor = Some(refreshed.map_err(refused)?);
         }
         match self.shared.engine().prepare(call, caller) {
-            Prepared::Refused(refused) => End::Error(refused.response.errors),
-            Prepared::Ready(ready) if ready.kind == OperationKind::Subscription => {
-                self.stream(id, ready, &asker).await
+            Prepared::Refused(refused) => Err(refused.response.errors),
+            Prepared::Ready(ready) => Ok(ready),
+        }
+    }
+
+    /// Runs a query or a mutation.
+    async fn answer(self, id: &str, ready: ReadyOperation) -> End {
+        let room = match self.shared.room().for_operation(ready.kind) {
+            Ok(room) => room,
+            Err(full) => return End::Error(self.asker.shed(full)),
+        };
+        let Self { shared, outbox, asker, place } = self;
+        let outcome = operation::run(&shared, ready, asker.clone(), (place, room)).await;
+        match outcome.verdict {
+            Verdict::Executed => {
+                let sent = send_next(&outbox, id, &outcome.response, &asker).await;
+                sent.err().unwrap_or(End::Complete)
             }
-            Prepared::Ready(ready) => {
-                let Self { shared, outbox, place } = self;
-                let outcome = operation::run(&shared, ready, asker.clone(), place).await;
-                answer(&outbox, id, outcome, &asker).await
+            Verdict::Refused | Verdict::TimedOut | Verdict::Failed => {
+                End::Error(outcome.response.errors)
             }
         }
     }
 
-    async fn stream(&self, id: &str, ready: ReadyOperation, asker: &Asker) -> End {
+    async fn stream(&self, id: &str, ready: ReadyOperation) -> End {
         let mut events = self.shared.engine().stream(ready);
         while let Some(response) = events.next().await {
             // Roots of subscriptions are not nullable: no data means that the whole event failed.
             if response.data == Value::Null && !response.errors.is_empty() {
                 return End::Error(response.errors);
             }
-            if let Err(end) = send_next(&self.outbox, id, &response, asker).await {
+            if let Err(end) = send_next(&self.outbox, id, &response, &self.asker).await {
                 return end;
             }
         }
@@ -207,18 +229,6 @@ impl Work {
             pending::<()>().await;
         }
         End::Complete
-    }
-}
-
-async fn answer(outbox: &Outbox, id: &str, outcome: Outcome, asker: &Asker) -> End {
-    match outcome.verdict {
-        Verdict::Executed => match send_next(outbox, id, &outcome.response, asker).await {
-            Ok(()) => End::Complete,
-            Err(end) => end,
-        },
-        Verdict::Refused | Verdict::TimedOut | Verdict::Failed => {
-            End::Error(outcome.response.errors)
-        }
     }
 }
 

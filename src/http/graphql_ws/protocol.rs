@@ -17,7 +17,8 @@ const REASON_BYTES_MAX: usize = 123;
 /// The longest id of an operation, in bytes. It comes back with every message.
 const ID_BYTES_MAX: usize = 255;
 
-/// Why we close a socket.
+/// Why we close a socket. `graphql-ws` clients connect again after 1012, 1013, 4403 and 4408, and
+/// take all others of these as final.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Close {
     /// The message is not of the protocol. The reason says what is wrong and repeats nothing.
@@ -32,6 +33,8 @@ pub(super) enum Close {
     TooManyInits,
     /// An operation of this id is still running.
     Duplicate(String),
+    /// The bytes are no frames of WebSocket.
+    Broken,
     /// The bytes are not text in UTF-8.
     NotText,
     /// A message is too long.
@@ -40,6 +43,9 @@ pub(super) enum Close {
     Restart,
     /// A part that we need does not answer. Clients may connect again.
     Unavailable,
+    /// This node has too many sockets, or the caller has. Not final, as another node may have
+    /// room, and as the caller's old sockets, lost with their network, end within two pings.
+    Overloaded,
 }
 
 impl Close {
@@ -51,10 +57,12 @@ impl Close {
             Self::InitTimeout => (4408, "Connection initialisation timeout".into()),
             Self::Duplicate(id) => (4409, duplicate(id).into()),
             Self::TooManyInits => (4429, "Too many initialisation requests".into()),
+            Self::Broken => (1002, "Not a WebSocket frame".into()),
             Self::NotText => (1007, "Not valid UTF-8".into()),
             Self::TooLarge => (1009, "Message too large".into()),
             Self::Restart => (1012, "Service restart".into()),
             Self::Unavailable => (1013, "Try again later".into()),
+            Self::Overloaded => (1013, "Too many connections".into()),
         };
         CloseFrame { code, reason: reason.as_ref().into() }
     }

@@ -8,8 +8,9 @@ use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, pending};
 use futures_util::stream::SplitStream;
 use serde_json::{Map, Value};
-use tokio::sync::oneshot;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tungstenite::error::ProtocolError;
 
 use crate::actor::Actor;
 use crate::error::{Error, Lang};
@@ -19,6 +20,7 @@ use crate::http::access;
 use crate::http::graphql_ws::operations::Operations;
 use crate::http::graphql_ws::outbox::{self, Outbox};
 use crate::http::graphql_ws::protocol::{self, Close, Incoming};
+use crate::http::overload::CallerPlace;
 
 /// How long a peer may take to say goodbye after us.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -33,31 +35,53 @@ pub(super) struct Client {
     pub(super) request_id: String,
 }
 
+/// How a conversation ends.
+enum Ending {
+    /// We close the socket.
+    Ours(Close),
+    /// The peer says goodbye, and waits for ours.
+    Theirs,
+    /// There is nobody any more.
+    Lost,
+}
+
+impl From<Close> for Ending {
+    fn from(close: Close) -> Self {
+        Self::Ours(close)
+    }
+}
+
 /// Serves a socket until it ends.
 pub(super) async fn run(shared: Shared, client: Client, socket: WebSocket) {
     let (sink, mut frames) = socket.split();
     let (outbox, inbox) = outbox::open();
-    let (goodbye, said) = oneshot::channel();
-    let mut writer = pin!(outbox::write(sink, inbox, said, shared.limits().write_timeout));
-    let mut session = Session::new(shared, client, outbox);
-    let close = tokio::select! {
-        close = session.run(&mut frames) => close,
-        () = &mut writer => None,
+    let mut writer = pin!(outbox::write(sink, inbox, shared.limits().write_timeout));
+    let mut session = Session::new(shared, client, outbox.clone());
+    let ending = tokio::select! {
+        ending = session.run(&mut frames) => ending,
+        () = &mut writer => Ending::Lost,
     };
     // Operations end now; what they still have to say is not waited for.
     drop(session);
-    let Some(close) = close else { return };
-    tracing::debug!("A socket is closed: {close:?}");
-    if goodbye.send(close.frame()).is_ok() {
-        writer.await;
-        let _ = timeout(GOODBYE, linger(&mut frames, &close)).await;
+    match ending {
+        Ending::Ours(close) => {
+            tracing::debug!("A socket is closed: {close:?}");
+            outbox.close(close.frame());
+            writer.await;
+            let _ = timeout(GOODBYE, linger(&mut frames, &close)).await;
+        }
+        // Reading on lets the library send its goodbye.
+        Ending::Theirs => {
+            let _ = timeout(GOODBYE, frames.next()).await;
+        }
+        Ending::Lost => {}
     }
 }
 
 /// Reads on, as closing a socket with unread bytes would reset it and lose our close frame.
 async fn linger(frames: &mut SplitStream<WebSocket>, close: &Close) {
     while let Some(Ok(_)) = frames.next().await {}
-    if matches!(close, Close::TooLarge | Close::NotText) {
+    if matches!(close, Close::Broken | Close::TooLarge | Close::NotText) {
         // The library reads nothing after such a message; give the peer time to read ours.
         sleep(GOODBYE).await;
     }
@@ -79,6 +103,8 @@ struct Session {
     outbox: Outbox,
     operations: Operations,
     phase: Phase,
+    /// Among all sockets of the node, and among those of the caller.
+    places: (Option<OwnedSemaphorePermit>, Option<CallerPlace>),
     opened: Instant,
     next_ping: Instant,
     /// Whether the peer was heard since the last ping.
@@ -95,6 +121,7 @@ impl Session {
             outbox,
             operations,
             phase: Phase::Fresh,
+            places: (None, None),
             opened,
             next_ping: opened,
             is_heard: true,
@@ -103,42 +130,43 @@ impl Session {
         session
     }
 
-    /// Reads until we close (why) or the peer is gone (`None`).
-    async fn run(&mut self, frames: &mut SplitStream<WebSocket>) -> Option<Close> {
+    /// Converses until something ends it.
+    async fn run(&mut self, frames: &mut SplitStream<WebSocket>) -> Ending {
+        let Ok(place) = self.shared.room().for_socket() else {
+            return Close::Overloaded.into();
+        };
+        self.places.0 = Some(place);
         let stopping = self.shared.app().tasks.stopping();
         loop {
             let deadline = self.deadline();
             let step = tokio::select! {
                 biased;
-                () = stopping.cancelled() => return Some(restart().await),
+                () = stopping.cancelled() => return restart().await.into(),
                 signed_in = signed_in(&mut self.phase) => self.open(signed_in).await,
-                () = sleep_until(deadline) => match self.tick().await {
-                    Some(step) => step,
-                    None => return None,
-                },
-                frame = frames.next() => match frame? {
-                    Ok(frame) => self.take(frame).await?,
-                    Err(error) => return broken(error),
+                () = sleep_until(deadline) => self.tick().await,
+                frame = frames.next() => match frame {
+                    Some(Ok(frame)) => self.take(frame).await,
+                    Some(Err(error)) => Err(broken(error)),
+                    None => Err(Ending::Lost),
                 },
             };
-            if let Err(close) = step {
-                return Some(close);
+            if let Err(ending) = step {
+                return ending;
             }
         }
     }
 
-    /// Handles a frame. `None`: the peer says goodbye.
-    async fn take(&mut self, frame: Message) -> Option<Result<(), Close>> {
+    async fn take(&mut self, frame: Message) -> Result<(), Ending> {
         self.is_heard = true;
         match frame {
-            Message::Text(text) => Some(match protocol::read(text.as_str()) {
-                Ok(message) => self.answer(message).await,
-                Err(close) => Err(close),
-            }),
-            Message::Binary(_) => Some(Err(Close::Malformed("The message is not text."))),
+            Message::Text(text) => {
+                let message = protocol::read(text.as_str())?;
+                Ok(self.answer(message).await?)
+            }
+            Message::Binary(_) => Err(Close::Malformed("The message is not text.").into()),
             // The library answers pings itself.
-            Message::Ping(_) | Message::Pong(_) => Some(Ok(())),
-            Message::Close(_) => None,
+            Message::Ping(_) | Message::Pong(_) => Ok(()),
+            Message::Close(_) => Err(Ending::Theirs),
         }
     }
 
@@ -191,17 +219,20 @@ impl Session {
         Ok(())
     }
 
-    async fn open(&mut self, signed_in: Result<Option<Actor>, Error>) -> Result<(), Close> {
+    async fn open(&mut self, signed_in: Result<Option<Actor>, Error>) -> Result<(), Ending> {
         match signed_in {
             Ok(actor) => {
+                let user = actor.as_ref().map(|actor| actor.user_id);
+                let place = self.shared.room().for_caller(user).map_err(|_| Close::Overloaded)?;
+                self.places.1 = Some(place);
                 self.phase = Phase::Open(actor);
                 self.outbox.send(protocol::ack()).await;
                 Ok(())
             }
-            Err(Error::Unauthenticated | Error::Forbidden) => Err(Close::Forbidden),
+            Err(Error::Unauthenticated | Error::Forbidden) => Err(Close::Forbidden.into()),
             Err(error) => {
                 tracing::warn!(%error, "A sign-in failed: {error}");
-                Err(Close::Unavailable)
+                Err(Close::Unavailable.into())
             }
         }
     }
@@ -218,25 +249,25 @@ impl Session {
         }
     }
 
-    /// What time demands. `None`: the peer is dead.
-    async fn tick(&mut self) -> Option<Result<(), Close>> {
+    /// What time demands.
+    async fn tick(&mut self) -> Result<(), Ending> {
         if matches!(self.phase, Phase::Fresh) {
-            return Some(Err(Close::InitTimeout));
+            return Err(Close::InitTimeout.into());
         }
         if self.is_over() {
-            return Some(Err(Close::Forbidden));
+            return Err(Close::Forbidden.into());
         }
         if Instant::now() < self.next_ping {
-            return Some(Ok(()));
+            return Ok(());
         }
         if !self.is_heard {
             tracing::debug!("A socket is dead");
-            return None;
+            return Err(Ending::Lost);
         }
         self.is_heard = false;
         self.plan_ping();
         self.outbox.send(Message::Ping(bytes::Bytes::new())).await;
-        Some(Ok(()))
+        Ok(())
     }
 
     /// Pings come with some jitter, lest those of many sockets meet.
@@ -271,15 +302,16 @@ async fn restart() -> Close {
 }
 
 /// What a failed read means. The network's own failures leave nobody to speak to.
-fn broken(error: axum::Error) -> Option<Close> {
-    let error = error.into_inner();
-    let mut causes =
-        std::iter::successors(Some(error.as_ref() as &dyn std::error::Error), |e| e.source());
-    if causes.any(|cause| cause.is::<std::io::Error>()) {
-        return None;
+fn broken(error: axum::Error) -> Ending {
+    use tungstenite::Error as Failure;
+    match error.into_inner().downcast::<Failure>().map(|failure| *failure) {
+        Ok(Failure::Capacity(_)) => Close::TooLarge.into(),
+        Ok(Failure::Utf8(_)) => Close::NotText.into(),
+        Ok(Failure::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Ending::Lost,
+        Ok(Failure::Protocol(_)) => Close::Broken.into(),
+        // The library has more variants with more of its features.
+        Ok(_) | Err(_) => Ending::Lost,
     }
-    // Text that is not UTF-8 has no cause of its own; the message that is too long has.
-    if error.source().is_none() { Some(Close::NotText) } else { Some(Close::TooLarge) }
 }
 
 /// The member of this name in any case, at the top or within `headers`.

@@ -20,7 +20,7 @@ async fn reserve_counted(app: &TestApp, hotel: &Hotel, key: &str) -> (u64, Job) 
     let (request, job) = request(&app.app, hotel, key).await;
     let mut txn = app.app.db.begin().await.unwrap();
     let before = app.app.db.statements();
-    let answers = reserve(&mut txn, vec![request], app.clock.db_now()).await.unwrap();
+    let answers = reserve(&mut txn, &[request], app.clock.db_now()).await.unwrap();
     let statements = app.app.db.statements() - before;
     txn.commit().await.unwrap();
     let Some(Answer::Reserved(execution, hold)) = answers.into_iter().next() else {
@@ -34,7 +34,7 @@ async fn settle_counted(app: &TestApp, job: &Job, tokens: u32) -> u64 {
     let output = Output { text: "Seven.".to_owned(), usage: Some(usage) };
     let around = empty_transaction(app).await;
     let before = app.app.db.statements();
-    finish::finish(&app.app, job, Ending::Finished, (output, 5)).await;
+    finish::finish(&app.app, job.clone(), Ending::Finished, (output, 5)).await;
     app.app.db.statements() - before - around
 }
 

@@ -23,7 +23,8 @@ const TOO_LONG: TimeDelta = TimeDelta::minutes(3);
 
 async fn mark_in_flight(app: &TestApp, hold: HoldId) {
     let txn = app.app.db.begin().await.unwrap();
-    assert!(admit::mark_in_flight(&txn, hold, app.clock.db_now()).await.unwrap());
+    let ours = admit::mark_in_flight(&txn, &[hold], app.clock.db_now()).await.unwrap();
+    assert!(ours.contains(&hold));
     txn.commit().await.unwrap();
 }
 
@@ -268,7 +269,7 @@ async fn an_attempt_to_settle_that_is_made_again_is_found_done() {
     let attempt = new_uuid();
     // Without its execution the books would differ, so that is written as the service does.
     let output = Output { text: "Seven.".to_owned(), usage: None };
-    finish::finish(&app.app, &job, Ending::Finished, (output.clone(), 5)).await;
+    finish::finish(&app.app, job.clone(), Ending::Finished, (output.clone(), 5)).await;
     let account = hotel.account().await;
     let done_by = hold_of(&app.app, &job.execution.id.to_string()).await.resolved_by.unwrap();
 
@@ -277,7 +278,7 @@ async fn an_attempt_to_settle_that_is_made_again_is_found_done() {
     let same = settle(&mut txn, &[resolution(job.hold, done_by, 2)], now).await.unwrap();
     let other = settle(&mut txn, &[resolution(job.hold, attempt, 1)], now).await.unwrap();
     txn.commit().await.unwrap();
-    finish::finish(&app.app, &job, Ending::Cancelled, (output, 5)).await;
+    finish::finish(&app.app, job.clone(), Ending::Cancelled, (output, 5)).await;
 
     assert!(matches!(same[..], [Resolved::Done]), "{same:?}");
     assert!(matches!(other[..], [Resolved::ByOther]), "{other:?}");

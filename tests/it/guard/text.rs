@@ -174,6 +174,15 @@ fn a_block_string_ends_where_the_parser_ends_it() {
     }
 }
 
+#[test]
+fn a_syntax_error_far_down_draws_nothing_of_the_document() {
+    for lines in [0, 9, 5_000] {
+        let text = format!("{}secret", "\n".repeat(lines));
+        let told = message(checked(&text));
+        assert_eq!(told, "Syntax error: expected executable_definition", "{lines}");
+    }
+}
+
 /// Whether any field of the document has arguments or selects, which takes a second bracket.
 fn is_nested(document: &ExecutableDocument) -> bool {
     let operations = document.operations.iter();

@@ -261,6 +261,11 @@ impl Process {
         &self.address
     }
 
+    /// The number of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What readiness says; a refused connection is not ready.
     pub(crate) async fn is_ready(&self) -> bool {
         self.fetch("/health/ready").await.is_some_and(|(status, _)| status == 200)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use musubi::graphql::engine::Engine;
 use musubi::http::{self, Limits, Prefill, Probe, Setup};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -27,13 +28,23 @@ impl TestServer {
 
     pub(crate) async fn start_with(setting: Setting, limits: Limits) -> Self {
         let app = setting.start().await;
+        let engine = app.engine.clone();
+        Self::start_app(app, engine, limits).await
+    }
+
+    /// Serves another schema than ours.
+    pub(crate) async fn start_over(engine: Engine, limits: Limits) -> Self {
+        Self::start_app(Setting::default().real_time().start().await, engine, limits).await
+    }
+
+    async fn start_app(app: TestApp, engine: Engine, limits: Limits) -> Self {
         let hotel = app.hotel().await.with_credits(10_000).await;
         musubi::jobs::start(&app.app);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let setup = Setup {
             app: app.app.clone(),
-            engine: app.engine.clone(),
+            engine,
             limits,
             graphiql: Some(|_| {
                 async { Prefill { bearer: Some("test-token".to_owned()), tabs: json!([]) } }.boxed()
@@ -64,9 +75,14 @@ impl TestServer {
         person.token.clone()
     }
 
+    /// Begins to stop, as on SIGTERM.
+    pub(crate) fn begin_shut_down(&self) {
+        self.shutdown.cancel();
+    }
+
     /// Stops as on SIGTERM and waits for the end.
     pub(crate) async fn shut_down(self) {
-        self.shutdown.cancel();
+        self.begin_shut_down();
         tokio::time::timeout(Duration::from_secs(60), self.served).await.unwrap().unwrap();
     }
 }

@@ -41,6 +41,40 @@ const smallJsonFormatter = {
     });
   },
 };
+
+// GraphiQL titles its icons by the names of their functions, which minifying cuts to one letter:
+// tooltips and screen readers would say "c et icon". Say the names as texts.
+const namedIcons = {
+  name: 'named-icons',
+  setup({ onLoad }) {
+    onLoad({ filter: /@graphiql\/react\/dist\/icons\/index\.js$/ }, async ({ path: file }) => {
+      const source = await readFile(file, 'utf8');
+      const contents = source
+        .replaceAll(/generateIcon\((Svg\w+)\)/g, 'generateIcon($1, "$1")')
+        .replace('function generateIcon(RawComponent)', 'function generateIcon(RawComponent, name)')
+        .replaceAll('RawComponent.name', 'name');
+      if (!contents.includes('generateIcon(RawComponent, name)') || !contents.includes('SvgPlay, "SvgPlay"')) {
+        throw new Error(`${file} has changed: adapt named-icons in build.mjs`);
+      }
+      return { contents, loader: 'js' };
+    });
+  },
+};
+
+// The explorer puts the cursor into the arguments that it finds, and so opens scrolled away from
+// its beginning.
+const calmExplorer = {
+  name: 'calm-explorer',
+  setup({ onLoad }) {
+    onLoad({ filter: /graphiql-explorer\/dist\/Explorer\.js$/ }, async ({ path: file }) => {
+      const source = await readFile(file, 'utf8');
+      const contents = source.replaceAll('input.focus();', 'input.focus({ preventScroll: true });');
+      if (contents === source) throw new Error(`${file} has changed: adapt calm-explorer in build.mjs`);
+      return { contents, loader: 'js' };
+    });
+  },
+};
+
 const banner = { js: '/*! Third-party licences: LICENSES.txt */', css: '/*! Third-party licences: LICENSES.txt */' };
 
 await rm(out, { recursive: true, force: true });
@@ -55,7 +89,7 @@ const page = await build({
   loader: { '.ttf': 'file' },
   assetNames: '[name]',
   alias: { 'prettier/parser-graphql': 'prettier/plugins/graphql' }, // the same module, once
-  plugins: [smallJsonFormatter],
+  plugins: [smallJsonFormatter, namedIcons, calmExplorer],
   banner,
 });
 const workers = await build({

@@ -1,4 +1,4 @@
-import { getOperationAST, parse } from 'graphql';
+import { Kind, parse } from 'graphql';
 import { createClient } from 'graphql-ws';
 import { normalizeHeaders } from './config.js';
 
@@ -9,18 +9,26 @@ WS_URL.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
 /** GraphiQL's fetcher: queries and mutations over HTTP, subscriptions over a WebSocket. */
 export function fetcher(params, options) {
   const headers = normalizeHeaders(options?.headers);
-  return isSubscription(params, options?.documentAST)
-    ? subscribe(params, headers)
-    : post(params, headers);
+  const operations = operationsOf(params.query);
+  const call = withItsOwnName(params, operations);
+  const operation = operations.find(({ name }) => name?.value === call.operationName) ?? operations[0];
+  return operation?.operation === 'subscription' ? subscribe(call, headers) : post(call, headers);
 }
 
-function isSubscription({ query, operationName }, documentAST) {
+function operationsOf(query) {
   try {
-    const document = documentAST ?? parse(query);
-    return getOperationAST(document, operationName)?.operation === 'subscription';
+    return parse(query).definitions.filter(({ kind }) => kind === Kind.OPERATION_DEFINITION);
   } catch {
-    return false; // let the server say what is wrong with it
+    return []; // let the server say what is wrong with it
   }
+}
+
+// GraphiQL learns what a tab's operations are a moment after it shows the tab: who runs it at once
+// would run it under the name of the tab before. The document itself knows.
+function withItsOwnName(params, operations) {
+  const { operationName, ...rest } = params;
+  const isKnown = operations.some(({ name }) => name?.value === operationName);
+  return isKnown || operations.length !== 1 ? params : rest;
 }
 
 async function post(params, headers) {

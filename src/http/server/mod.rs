@@ -1,30 +1,26 @@
 //! Accepts connections, bounds them, and ends them in order. `axum::serve` has no time limit for
 //! the head of a request and no bound on connections, hence a loop of our own.
 
-use std::convert::Infallible;
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+mod activity;
+mod connection;
+mod stream;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
-use axum::response::Response;
-use axum::{BoxError, Router};
-use bytes::Bytes;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::Service;
 
 use crate::error::{Error, Result};
 use crate::http::{Limits, Setup, Shared, router};
+use connection::Connection;
 
 /// The longest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -131,9 +127,7 @@ impl Connections {
     fn begin(&self, stream: TcpStream, place: Place) {
         // Small answers must not wait for more; a socket that refuses it works too.
         let _ = stream.set_nodelay(true);
-        let connection =
-            Connection { router: self.router.clone(), activity: Arc::new(Activity::new()), place };
-        let work = connection.run(
+        let work = Connection::new(self.router.clone(), place).run(
             stream,
             Arc::clone(&self.builder),
             self.shared.limits().clone(),
@@ -159,7 +153,8 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
+        // Ours begins with a head's first byte: see `stream`.
+        .header_read_timeout(None)
         .max_buf_size(HEAD_BYTES_MAX);
     builder
         .http2()
@@ -168,130 +163,4 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEAD_BYTES_MAX as u32);
     builder
-}
-
-/// One connection; as a service it hands its requests to the router.
-#[derive(Clone)]
-struct Connection {
-    router: Router,
-    activity: Arc<Activity>,
-    place: Place,
-}
-
-impl Connection {
-    async fn run(
-        self,
-        stream: TcpStream,
-        builder: Arc<Builder<TokioExecutor>>,
-        limits: Limits,
-        closing: CancellationToken,
-        aborting: CancellationToken,
-    ) {
-        let activity = Arc::clone(&self.activity);
-        let service = TowerToHyperService::new(self);
-        let mut connection =
-            pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
-        let mut check_at = Instant::now() + limits.header_timeout;
-        let mut is_closing = false;
-        loop {
-            tokio::select! {
-                ended = connection.as_mut() => {
-                    if let Err(error) = ended {
-                        tracing::debug!(error, "A connection ended early: {error}");
-                    }
-                    return;
-                }
-                () = aborting.cancelled() => return,
-                () = closing.cancelled(), if !is_closing => {
-                    is_closing = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                () = sleep_until(check_at), if !is_closing => {
-                    // Hyper starts its clock only when it knows the protocol.
-                    if !activity.has_begun() {
-                        return;
-                    }
-                    is_closing = activity.idle() >= limits.idle_timeout;
-                    if is_closing {
-                        connection.as_mut().graceful_shutdown();
-                    }
-                    check_at = Instant::now() + limits.idle_timeout;
-                }
-            }
-        }
-    }
-}
-
-impl<B> Service<http::Request<B>> for Connection
-where
-    B: HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Arc::clone(&self.place));
-        let busy = Busy::begin(&self.activity);
-        let answer = self.router.call(request);
-        Box::pin(async move {
-            let answer = answer.await;
-            drop(busy);
-            answer
-        })
-    }
-}
-
-/// What a connection does.
-struct Activity {
-    has_begun: AtomicBool,
-    running: AtomicUsize,
-    last: Mutex<Instant>,
-}
-
-impl Activity {
-    fn new() -> Self {
-        Self {
-            has_begun: AtomicBool::new(false),
-            running: AtomicUsize::new(0),
-            last: Mutex::new(Instant::now()),
-        }
-    }
-
-    /// Whether any request came.
-    fn has_begun(&self) -> bool {
-        self.has_begun.load(Ordering::Relaxed)
-    }
-
-    /// How long no request has been running.
-    fn idle(&self) -> Duration {
-        if self.running.load(Ordering::Relaxed) > 0 {
-            return Duration::ZERO;
-        }
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
-    }
-}
-
-/// A running request; dropped, it is over, also when the client went away.
-struct Busy(Arc<Activity>);
-
-impl Busy {
-    fn begin(activity: &Arc<Activity>) -> Self {
-        activity.has_begun.store(true, Ordering::Relaxed);
-        activity.running.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(activity))
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        *self.0.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        self.0.running.fetch_sub(1, Ordering::Relaxed);
-    }
 }

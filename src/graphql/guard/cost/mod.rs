@@ -1,17 +1,22 @@
 //! The pass over the parsed document: each fragment is weighed once and its weight reused.
 
+mod faults;
+mod fragments;
+
 use std::collections::HashMap;
 
 use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, Field, OperationDefinition, OperationType, Selection,
     SelectionSet,
 };
-use async_graphql::{Name, Positioned, Value, Variables};
+use async_graphql::{Name, Pos, Positioned, Value, Variables};
 
 use super::conflicts::refuse_conflicts;
 use super::table::{CostTable, FieldInfo, Page, page_size};
 use super::variables::{Argument, Bound, arguments_of_directive, arguments_of_field};
-use super::{Limits, Refusal, excerpt, values};
+use super::{Limits, Refusal, values};
+use faults::Faults;
+use fragments::Fragments;
 
 /// What the chosen operation of a document weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +34,9 @@ pub struct Weight {
     pub selections: usize,
     /// Nodes of the document that were looked at to know all this; never more than it has.
     pub visited: usize,
+    /// Selections that were looked at in search of conflicting fields: a selection counts once for
+    /// each selection set that it becomes part of.
+    pub compared: usize,
     /// Whether the operation asks for `__schema` or `__type`.
     pub introspects: bool,
     /// Query, mutation or subscription.
@@ -51,9 +59,9 @@ impl Weight {
 ///
 /// Linear in the document plus its variables: a fragment is weighed once, sums saturate. (Only
 /// the search for conflicting fields reads a fragment once for each selection set that spreads
-/// it; the number of tokens bounds both.) Unknown fields, types and fragments are left to the
-/// validator. Call [`super::scan`] on the text before parsing it; the recursion here relies on
-/// the bracket depth it has bounded.
+/// it; [`Limits::comparisons`] ends it.) Unknown fields, types and fragments are left to the
+/// validator, which names them all, unless there are too many. Call [`super::scan`] on the text
+/// before parsing it; the recursion here relies on the bracket depth it has bounded.
 ///
 /// # Errors
 ///
@@ -68,12 +76,20 @@ pub fn weigh(
 ) -> Result<Weight, Refusal> {
     let chosen = choose(document, operation_name)?;
     let bound = Bound::new(&chosen.node, variables, limits)?;
-    let mut scales = Scales { table, bound: &bound, memo: HashMap::new(), visited: 0 };
-    for name in fragments_in_order(document)? {
+    let faults = Faults::default();
+    let mut scales = Scales { table, bound: &bound, memo: HashMap::new(), visited: 0, faults };
+    let fragments = Fragments::of(document);
+    for name in fragments.in_order()? {
         scales.weigh_fragment(document, name);
     }
     let mut total = Tally::default();
     let mut weighed = Tally::default();
+    // The library walks these too, before it says that nobody spreads them.
+    for name in fragments.that_nobody_spreads() {
+        total.add(&scales.memo.get(name.as_str()).copied().unwrap_or_default());
+    }
+    let pos = Some(chosen.pos);
+    total.refuse(pos, limits)?;
     for (_, operation) in document.operations.iter() {
         let root = table.root(operation.node.ty);
         let tally = scales.weigh_set(&operation.node.selection_set.node, Some(root));
@@ -84,9 +100,10 @@ pub fn weigh(
         }
     }
     if weighed.cost > limits.cost {
-        return Err(Refusal::TooCostly { pos: Some(chosen.pos) });
+        return Err(Refusal::TooCostly { pos });
     }
-    refuse_conflicts(document)?;
+    scales.faults.refuse(limits)?;
+    let compared = refuse_conflicts(document, limits)?;
     values::judge(document, &chosen.node, &bound, table)?;
     Ok(Weight {
         cost: weighed.cost,
@@ -95,12 +112,13 @@ pub fn weigh(
         aliases: weighed.aliases,
         selections: total.selections,
         visited: scales.visited,
+        compared,
         introspects: weighed.introspects,
         kind: chosen.node.ty,
     })
 }
 
-fn choose<'a>(
+pub(super) fn choose<'a>(
     document: &'a ExecutableDocument,
     name: Option<&str>,
 ) -> Result<&'a Positioned<OperationDefinition>, Refusal> {
@@ -129,12 +147,7 @@ fn refuse_shape(
     limits: &Limits,
 ) -> Result<(), Refusal> {
     let pos = Some(operation.pos);
-    if total.selections > limits.selections {
-        return Err(Refusal::TooManySelections { pos });
-    }
-    if total.values > limits.values {
-        return Err(Refusal::TooManyValues { pos });
-    }
+    total.refuse(pos, limits)?;
     let is_too_deep =
         tally.depth > limits.depth || tally.introspection_depth > limits.introspection_depth;
     if is_too_deep {
@@ -154,70 +167,19 @@ fn refuse_shape(
     Ok(())
 }
 
-/// Fragments such that each follows those it spreads.
-fn fragments_in_order(document: &ExecutableDocument) -> Result<Vec<&Name>, Refusal> {
-    let spreads: HashMap<&Name, Vec<&Name>> = document
-        .fragments
-        .iter()
-        .map(|(name, fragment)| (name, spreads_of(&fragment.node.selection_set.node)))
-        .collect();
-    let mut is_done: HashMap<&Name, bool> = HashMap::new();
-    let mut order = Vec::with_capacity(spreads.len());
-    let mut starts: Vec<&Name> = spreads.keys().copied().collect();
-    starts.sort_unstable();
-    for start in starts {
-        let mut open = vec![start];
-        while let Some(name) = open.last().copied() {
-            let inner = spreads.get(name).map(Vec::as_slice).unwrap_or_default();
-            // Looked at for the first time: what it spreads comes first.
-            if !is_done.contains_key(name) {
-                is_done.insert(name, false);
-                if inner.iter().any(|inner| is_done.get(inner) == Some(&false)) {
-                    return Err(cycle(document, name));
-                }
-                let unseen = |inner: &&Name| !is_done.contains_key(*inner);
-                open.extend(inner.iter().copied().filter(unseen));
-                continue;
-            }
-            open.pop();
-            if is_done.insert(name, true) == Some(false) {
-                order.push(name);
-            }
-        }
-    }
-    Ok(order)
-}
-
-fn cycle(document: &ExecutableDocument, name: &Name) -> Refusal {
-    let pos = document.fragments.get(name).map(|fragment| fragment.pos);
-    Refusal::FragmentCycle { name: excerpt(name), pos }
-}
-
-fn spreads_of(set: &SelectionSet) -> Vec<&Name> {
-    let mut found = Vec::new();
-    let mut sets = vec![set];
-    while let Some(set) = sets.pop() {
-        for selection in &set.items {
-            match &selection.node {
-                Selection::Field(field) => sets.push(&field.node.selection_set.node),
-                Selection::InlineFragment(inline) => sets.push(&inline.node.selection_set.node),
-                Selection::FragmentSpread(spread) => found.push(&spread.node.fragment_name.node),
-            }
-        }
-    }
-    found
-}
-
 /// The sums of one selection set, fragments expanded.
 #[derive(Debug, Clone, Copy, Default)]
 struct Tally {
     cost: usize,
     depth: usize,
     introspection_depth: usize,
+    /// Selection sets, one in the other, whatever they belong to.
+    levels: usize,
     aliases: usize,
     /// Fields of this set itself.
     fields: usize,
     selections: usize,
+    literals: usize,
     values: usize,
     has_meta_field: bool,
     introspects: bool,
@@ -228,12 +190,27 @@ impl Tally {
         self.cost = self.cost.saturating_add(other.cost);
         self.depth = self.depth.max(other.depth);
         self.introspection_depth = self.introspection_depth.max(other.introspection_depth);
+        self.levels = self.levels.max(other.levels);
         self.aliases = self.aliases.saturating_add(other.aliases);
         self.fields = self.fields.saturating_add(other.fields);
         self.selections = self.selections.saturating_add(other.selections);
+        self.literals = self.literals.saturating_add(other.literals);
         self.values = self.values.saturating_add(other.values);
         self.has_meta_field |= other.has_meta_field;
         self.introspects |= other.introspects;
+    }
+
+    fn refuse(&self, pos: Option<Pos>, limits: &Limits) -> Result<(), Refusal> {
+        if self.selections > limits.selections {
+            return Err(Refusal::TooManySelections { pos });
+        }
+        if self.values > limits.values || self.literals > limits.literals {
+            return Err(Refusal::TooManyValues { pos });
+        }
+        if self.levels > limits.levels {
+            return Err(Refusal::TooDeep { pos });
+        }
+        Ok(())
     }
 }
 
@@ -242,6 +219,7 @@ struct Scales<'a> {
     bound: &'a Bound<'a>,
     memo: HashMap<&'a str, Tally>,
     visited: usize,
+    faults: Faults,
 }
 
 impl<'a> Scales<'a> {
@@ -259,40 +237,51 @@ impl<'a> Scales<'a> {
             self.visited += 1;
             sum.selections = sum.selections.saturating_add(1);
             for directive in selection.node.directives() {
-                let arguments = arguments_of_directive(&directive.node);
-                sum.values = sum.values.saturating_add(self.count_values(&arguments));
+                self.faults.look_at_directive(directive, self.table);
+                self.add_arguments(&mut sum, &arguments_of_directive(&directive.node));
             }
             let tally = match &selection.node {
-                Selection::Field(field) => self.weigh_field(&field.node, parent),
+                Selection::Field(field) => self.weigh_field(field, parent),
                 Selection::InlineFragment(inline) => {
+                    self.faults.look_at_inline(inline, self.table);
                     let condition = inline.node.type_condition.as_ref();
                     let on = condition.map_or(parent, |on| Some(on.node.on.node.as_str()));
                     self.weigh_set(&inline.node.selection_set.node, on)
                 }
                 Selection::FragmentSpread(spread) => {
                     let name = spread.node.fragment_name.node.as_str();
-                    self.memo.get(name).copied().unwrap_or_default()
+                    let known = self.memo.get(name).copied();
+                    known.unwrap_or_else(|| {
+                        self.faults.unknown_fragment(name, spread.pos);
+                        Tally::default()
+                    })
                 }
             };
             sum.add(&tally);
         }
+        sum.levels += usize::from(!set.items.is_empty());
         sum
     }
 
-    fn weigh_field(&mut self, field: &Field, parent: Option<&str>) -> Tally {
+    fn weigh_field(&mut self, positioned: &Positioned<Field>, parent: Option<&str>) -> Tally {
+        let field = &positioned.node;
         let name = field.name.node.as_str();
         let table = self.table;
         let info = parent.and_then(|parent| table.find_field(parent, name));
+        match info {
+            Some(info) => self.faults.look_at(positioned, info, table),
+            None => self.faults.unknown_field(positioned, parent, table),
+        }
         let inner =
             self.weigh_set(&field.selection_set.node, info.map(|info| info.returns.as_str()));
         let arguments = arguments_of_field(field);
-        let tally = Tally {
+        let mut tally = Tally {
             fields: 1,
             aliases: inner.aliases.saturating_add(usize::from(field.alias.is_some())),
-            values: inner.values.saturating_add(self.count_values(&arguments)),
             has_meta_field: name.starts_with("__"),
             ..inner
         };
+        self.add_arguments(&mut tally, &arguments);
         if matches!(name, "__schema" | "__type") {
             let introspection_depth = inner.depth.max(inner.introspection_depth) + 1;
             return Tally { cost: 0, depth: 1, introspection_depth, introspects: true, ..tally };
@@ -304,11 +293,11 @@ impl<'a> Scales<'a> {
         Tally { cost, depth: inner.depth + 1, ..tally }
     }
 
-    fn count_values(&self, arguments: &[Argument<'_>]) -> usize {
-        arguments
-            .iter()
-            .map(|argument| self.bound.count(&argument.value))
-            .fold(0, usize::saturating_add)
+    fn add_arguments(&self, tally: &mut Tally, arguments: &[Argument<'_>]) {
+        for argument in arguments {
+            tally.values = tally.values.saturating_add(self.bound.count(&argument.value));
+            tally.literals = tally.literals.saturating_add(argument.size());
+        }
     }
 
     fn count_entries(&self, info: &FieldInfo, arguments: &[Argument<'_>]) -> usize {

@@ -1,5 +1,6 @@
 //! What every use case needs, and nothing that belongs to a domain. Cloned into every request.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -16,9 +17,21 @@ use crate::ids::new_uuid;
 use crate::tasks::Tasks;
 use crate::tokens::Tokens;
 
+/// The program. A clone is one pointer, as every request and every socket holds some.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
 /// The program's parts. Clones share them.
 #[derive(Clone)]
-pub struct App {
+pub struct Parts {
     /// The settings.
     pub config: Arc<Config>,
     /// The time.
@@ -52,7 +65,15 @@ impl App {
         let events = Events::start(&config, node, &tasks);
         let db = Db::connect(&config.database, Arc::new(events.clone())).await?;
         let config = Arc::new(config);
-        Ok(Self { config, clock, db, events, crypto, tokens, tasks, batches, models, node })
+        let parts =
+            Parts { config, clock, db, events, crypto, tokens, tasks, batches, models, node };
+        Ok(Self(Arc::new(parts)))
+    }
+
+    /// The same program at another time. Its queues are its own.
+    pub fn at(&self, clock: Clock) -> Self {
+        let batches = Batches::new(&self.tasks);
+        Self(Arc::new(Parts { clock, batches, ..Parts::clone(self) }))
     }
 }
 

@@ -24,7 +24,7 @@ const READERS_WAITING_MAX: usize = 20_000;
 /// Keys that one read takes at most.
 const KEYS_MAX: usize = 500;
 /// Callers who share one transaction at most.
-const COMMITTED_MAX: usize = 128;
+const COMMITTED_MAX: usize = 256;
 
 /// A piece of work that is better done together with others of its kind.
 pub trait Work: Sized + Send + 'static {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::ArrayType;
+use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
@@ -24,6 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::clock::{Clock, Pace, Sample};
 use crate::config::DbSettings;
 use crate::error::{Error, Result};
+use crate::nodelay;
 
 /// Those who wait for their turn to write at most; more are refused.
 const WRITERS_WAITING_MAX: usize = 10_000;
@@ -147,9 +149,9 @@ impl Db {
     }
 
     /// Closes all connections after their running statements.
-    pub async fn close(self) {
-        for connection in [self.writer, self.reader, self.replica] {
-            if let Err(error) = connection.close().await {
+    pub async fn close(&self) {
+        for connection in [&self.writer, &self.reader, &self.replica] {
+            if let Err(error) = connection.close_by_ref().await {
                 tracing::debug!(%error, "A connection did not close cleanly: {error}");
             }
         }
@@ -435,9 +437,22 @@ async fn open(
         options.map_sqlx_postgres_opts(|options| {
             options.application_name("musubi").options([
                 ("idle_in_transaction_session_timeout", "30s"),
+                // The short lists of rows that a statement is given would make the planner prefer
+                // a new plan each time, which costs more than most statements.
+                ("plan_cache_mode", "force_generic_plan"),
+                ("jit", "off"),
                 ("lock_timeout", "2s"),
                 ("statement_timeout", "60s"),
             ])
+        });
+        let port = PgConnectOptions::from_str(url).map_or(5432, |options| options.get_port());
+        options.map_sqlx_postgres_pool_opts(move |pool| {
+            pool.after_connect(move |_, _| {
+                Box::pin(async move {
+                    nodelay::set_for_port(port);
+                    Ok(())
+                })
+            })
         });
     }
     let mut connection = Database::connect(options).await.map_err(|error| {

@@ -117,7 +117,7 @@ pub async fn fill(app: &App) -> Result<bool> {
     }
     let today = app.clock.now();
     let first = today.checked_sub_days(Days::new(DAYS)).unwrap_or(today);
-    let past = App { clock: Clock::fixed(first), ..app.clone() };
+    let past = app.at(Clock::fixed(first));
     let packages = put_packages_on_sale(&past).await?;
     let mut rng = Rng::with_seed(20_251_121);
     let mut stages = Vec::new();

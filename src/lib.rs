@@ -20,6 +20,8 @@ pub mod tokens;
 pub mod actor;
 /// Work that outlives a request.
 pub mod tasks;
+/// Works around a fault of the database's driver.
+pub mod nodelay;
 /// The database: writer, readers, transactions that publish on commit.
 pub mod db;
 /// Work done for many callers at once: group commit, shared reads.

@@ -44,6 +44,8 @@ pub(crate) struct Scale {
     pub(crate) rounds: usize,
     /// Seconds of a turn.
     pub(crate) seconds: f64,
+    /// Tells of steps, for those who look for the reason of a figure.
+    pub(crate) is_verbose: bool,
 }
 
 type Measurement = fn(Scale) -> BoxFuture<'static, Table>;
@@ -82,11 +84,9 @@ async fn play(role: &str, arguments: &[String]) {
 
 async fn run(arguments: &[String]) -> ExitCode {
     let is_quick = arguments.iter().any(|argument| argument == "--quick");
-    let scale = if is_quick {
-        Scale { is_quick, rounds: 1, seconds: 1.0 }
-    } else {
-        Scale { is_quick, rounds: 3, seconds: 3.0 }
-    };
+    let is_verbose = arguments.iter().any(|argument| argument == "--verbose");
+    let (rounds, seconds) = if is_quick { (1, 1.0) } else { (3, 3.0) };
+    let scale = Scale { is_quick, rounds, seconds, is_verbose };
     // Cargo itself passes `--bench`.
     let named: Vec<&String> = arguments.iter().filter(|name| !name.starts_with("--")).collect();
     let known = |name: &String| MEASUREMENTS.iter().any(|(known, _)| known == name);

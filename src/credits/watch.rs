@@ -92,7 +92,9 @@ impl Watch {
         }
         loop {
             let balance = match self.next().await? {
-                Ok(balance) => self.allow(balance).await,
+                // In boxes here and below: thousands of streams wait for a change, and none of
+                // them is to keep room for what it rarely does.
+                Ok(balance) => Box::pin(self.allow(balance)).await,
                 Err(error) => Err(error),
             };
             match balance {
@@ -123,7 +125,7 @@ impl Watch {
     async fn next(&mut self) -> Option<Result<Balance>> {
         loop {
             let balance = if self.is_stale {
-                match self.snapshot().await {
+                match Box::pin(self.snapshot()).await {
                     Ok(balance) => balance,
                     Err(error) => return Some(Err(error)),
                 }

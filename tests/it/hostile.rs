@@ -38,6 +38,9 @@ fn code(met: &str) -> &'static str {
     }
 }
 
+/// Values that a body may hold.
+const BODY_VALUES: usize = 20_000;
+
 fn payload(case: &Case) -> String {
     let Case { query, operation, variables, .. } = case;
     let (query, operation) = (json!(query), json!(operation));
@@ -99,7 +102,10 @@ async fn hostile_documents_are_refused_over_http_and_neighbours_are_answered() {
     let server = TestServer::start().await;
     for case in cases() {
         let answer = post(&server, payload(&case)).await;
-        if case.met == "RUNS" {
+        if case.variables.matches(',').count() > BODY_VALUES {
+            // Refused by the transport, before the JSON is read.
+            assert_eq!(answer["errors"][0]["extensions"]["code"], "BAD_REQUEST", "{}", case.name);
+        } else if case.met == "RUNS" {
             assert!(answer.get("data").is_some(), "{}: {answer}", case.name);
         } else {
             assert!(answer.get("data").is_none(), "{}: {answer}", case.name);

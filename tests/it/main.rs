@@ -24,6 +24,7 @@ mod http;
 mod jobs;
 mod live;
 mod models;
+mod nodelay;
 mod pages;
 mod process;
 mod queue;

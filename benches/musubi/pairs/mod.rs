@@ -29,7 +29,7 @@ use crate::{Scale, load::Load};
 /// Accounts of the wide case.
 const ACCOUNTS: usize = 1_000;
 /// Clients that each side may choose from; it gets the number that suits it best.
-const CLIENTS: [usize; 4] = [4, 16, 64, 256];
+const CLIENTS: [usize; 5] = [4, 16, 64, 256, 512];
 
 /// Does a pair on some account; shared by all clients.
 type Pair = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
@@ -138,6 +138,9 @@ async fn best(pair: &Pair, scale: Scale) -> usize {
     let mut best = (0.0, CLIENTS[0]);
     for clients in CLIENTS {
         let rate = run(pair, clients, scale.seconds / 3.0).await.rate;
+        if scale.is_verbose {
+            println!("    {clients} callers: {}/s", short(rate));
+        }
         if rate > best.0 {
             best = (rate, clients);
         }

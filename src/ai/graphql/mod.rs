@@ -195,7 +195,8 @@ impl AiSubscription {
         let caller = caller(ctx).clone();
         let actor = caller.actor()?;
         let id = ExecutionId::parse(&execution_id)?;
-        let steps = watch::follow(&caller.app, actor, id, after.unwrap_or(0)).await?;
+        // In a box, as the library keeps room for this beside the stream for as long as it lives.
+        let steps = Box::pin(watch::follow(&caller.app, actor, id, after.unwrap_or(0))).await?;
         Ok(steps.map(|step| Ok(step?.into())))
     }
 }

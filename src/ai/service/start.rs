@@ -101,9 +101,11 @@ async fn begin(app: &App, actor: &Actor, wish: Wish, key: &str) -> Result<Begun>
     actor.require(Permission::AiExecute)?;
     let tenant = actor.tenant()?;
     let checked = wish.check()?;
-    let user = beneficiary(app, actor, tenant, &wish).await?;
-    let price = pricing::in_force(app, wish.function, wish.model.as_deref()).await?;
-    let account = account::of_tenant(app, tenant).await?;
+    let (user, price, account) = tokio::try_join!(
+        beneficiary(app, actor, tenant, &wish),
+        pricing::in_force(app, wish.function, wish.model.as_deref()),
+        account::of_tenant(app, tenant),
+    )?;
     let id = ExecutionId::new();
     let key = Key::new(
         &app.crypto,

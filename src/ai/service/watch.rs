@@ -149,7 +149,8 @@ impl Follow {
         }
         loop {
             let step = match self.next().await? {
-                Ok(step) => self.allow(step).await,
+                // In boxes here and below: what waits is not to keep room for what it rarely does.
+                Ok(step) => Box::pin(self.allow(step)).await,
                 Err(error) => Err(error),
             };
             match step {
@@ -195,7 +196,7 @@ impl Follow {
                     Signal::Event(_) | Signal::Resync => {}
                 }
             }
-            match history::row(&self.app, self.row.tenant_id, self.row.id).await {
+            match Box::pin(history::row(&self.app, self.row.tenant_id, self.row.id)).await {
                 Ok(row) => self.row = row,
                 Err(error) => return Some(Err(error)),
             }

@@ -95,7 +95,8 @@ impl CreditSubscription {
     ) -> async_graphql::Result<impl Stream<Item = async_graphql::Result<CreditBalance>> + use<>>
     {
         let caller = caller(ctx).clone();
-        let balances = watch::watch(&caller.app, caller.actor()?).await?;
+        // In a box, as the library keeps room for this beside the stream for as long as it lives.
+        let balances = Box::pin(watch::watch(&caller.app, caller.actor()?)).await?;
         Ok(balances.map(|balance| Ok(CreditBalance::of(balance?))))
     }
 }

@@ -9,16 +9,38 @@ use serde_json::{Map, Value};
 use crate::graphql::engine::Call;
 use crate::http::reply::Refusal;
 
+/// Values in one body at most.
+const VALUES_MAX: usize = 20_000;
+
 /// Reads the body of a POST.
 pub(super) fn from_body(bytes: &[u8]) -> Result<Call, Refusal> {
     let text = std::str::from_utf8(bytes)
         .map_err(|_| Refusal::malformed("The body is not valid UTF-8."))?;
+    if has_too_many_values(bytes) {
+        return Err(Refusal::malformed("The body has too many values."));
+    }
     match serde_json::from_str(text) {
         Ok(Value::Object(members)) => from_object(members).map_err(Refusal::malformed),
         Ok(Value::Array(_)) => Err(Refusal::malformed("Batches are not supported.")),
         Ok(_) => Err(Refusal::malformed("The body is not a JSON object.")),
         Err(_) => Err(Refusal::malformed("The body is not valid JSON.")),
     }
+}
+
+/// Whether a body holds more values than may be read. Building them takes time long before the
+/// guard of documents sees the first; counting what separates them does not.
+fn has_too_many_values(bytes: &[u8]) -> bool {
+    let (mut count, mut is_text, mut is_escaped) = (0, false, false);
+    for byte in bytes {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = is_text,
+            b'"' => is_text = !is_text,
+            b',' | b'[' | b'{' if !is_text => count += 1,
+            _ => {}
+        }
+    }
+    count > VALUES_MAX
 }
 
 /// Reads the members of a call, in a body or in a WebSocket's `subscribe`.

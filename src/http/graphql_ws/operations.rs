@@ -203,7 +203,7 @@ impl Work {
         let outcome = operation::run(&shared, ready, asker.clone(), (place, room)).await;
         match outcome.verdict {
             Verdict::Executed => {
-                let sent = send_next(&outbox, id, &outcome.response, &asker).await;
+                let sent = send_next(&outbox, id, outcome.response, &asker).await;
                 sent.err().unwrap_or(End::Complete)
             }
             Verdict::Refused | Verdict::TimedOut | Verdict::Failed => {
@@ -219,7 +219,8 @@ impl Work {
             if response.data == Value::Null && !response.errors.is_empty() {
                 return End::Error(response.errors);
             }
-            if let Err(end) = send_next(&self.outbox, id, &response, &self.asker).await {
+            // Its room is given back before the next wait.
+            if let Err(end) = Box::pin(send_next(&self.outbox, id, response, &self.asker)).await {
                 return end;
             }
         }
@@ -236,10 +237,11 @@ impl Work {
 async fn send_next(
     outbox: &Outbox,
     id: &str,
-    response: &async_graphql::Response,
+    response: async_graphql::Response,
     asker: &Asker,
 ) -> Result<(), End> {
-    let message = protocol::next(id, Body::new(response, Extent::Executed));
+    let message = protocol::next(id, Body::new(&response, Extent::Executed));
+    drop(response);
     if outbox::length(&message) > ANSWER_BYTES_MAX {
         tracing::error!("An answer was too long for a WebSocket");
         let error = our_error(&Error::broken("too long"), asker.lang, &asker.request_id);

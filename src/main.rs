@@ -20,9 +20,10 @@ use musubi::graphql::{guard, schema};
 use musubi::http::{self, Prefill, Probe, Setup};
 use musubi::{demo, identity, jobs, verify};
 
-/// Many small allocations on many threads, freed on others: what the system's allocator is bad at.
+/// Many small allocations on many threads, freed on others, is what the system's allocator is bad
+/// at; and this one gives memory back when a crowd of sockets has left.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 

@@ -33,7 +33,7 @@ use table::Table;
 
 /// What the program uses.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// How much is measured.
 #[derive(Clone, Copy)]

@@ -101,8 +101,9 @@ async fn begin(app: &App, actor: &Actor, wish: Wish, key: &str) -> Result<Begun>
     actor.require(Permission::AiExecute)?;
     let tenant = actor.tenant()?;
     let checked = wish.check()?;
-    let (user, price, account) = tokio::try_join!(
-        beneficiary(app, actor, tenant, &wish),
+    // First and alone: a stranger's id and one that nobody has are to cost the same.
+    let user = beneficiary(app, actor, tenant, &wish).await?;
+    let (price, account) = tokio::try_join!(
         pricing::in_force(app, wish.function, wish.model.as_deref()),
         account::of_tenant(app, tenant),
     )?;

@@ -9,6 +9,7 @@ use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
@@ -286,28 +287,55 @@ impl<C: Commit> Work for Writing<C> {
             .map(Ticket::split)
             .map(|(writing, reply)| (writing.0, reply))
             .unzip();
-        let Some((pending, error)) = attempt(&context, begun, pending).await else { return };
+        let txn = match begun {
+            Ok(txn) => txn,
+            Err(error) => return refuse(pending, &error),
+        };
+        let Some((pending, error)) = attempt(&context, txn, pending).await else { return };
         if pending.0.len() < 2 {
             return refuse(pending, &error);
         }
         tracing::warn!(%error, "A shared transaction failed and is done in parts: {error}");
+        let is_away = AtomicBool::new(false);
         let parts = by_part(pending).into_values();
-        join_all(parts.map(|part| in_parts(&context, part))).await;
+        join_all(parts.map(|part| in_parts(&context, part, &is_away))).await;
     }
 }
 
 /// Does the writes of one part by themselves, and one by one when that fails too.
-async fn in_parts<C: Commit>(context: &C::Context, part: Pending<C>) {
-    let begun = C::begin(context).await;
-    let Some((pending, error)) = attempt(context, begun, part).await else { return };
+async fn in_parts<C: Commit>(context: &C::Context, part: Pending<C>, is_away: &AtomicBool) {
+    let Some((txn, pending)) = begin_again(context, part, is_away).await else { return };
+    let Some((pending, error)) = attempt(context, txn, pending).await else { return };
     if pending.0.len() < 2 || matches!(error, Error::Unavailable(_)) {
         return refuse(pending, &error);
     }
     for (write, reply) in pending.0.into_iter().zip(pending.1) {
-        let begun = C::begin(context).await;
         let alone = (vec![write], vec![reply]);
-        if let Some((pending, error)) = attempt(context, begun, alone).await {
+        let Some((txn, alone)) = begin_again(context, alone, is_away).await else { continue };
+        if let Some((alone, error)) = attempt(context, txn, alone).await {
+            refuse(alone, &error);
+        }
+    }
+}
+
+/// Begins once more. When the database is away the first to notice tells the others, so that they
+/// do not wait for it one after the other.
+async fn begin_again<C: Commit>(
+    context: &C::Context,
+    pending: Pending<C>,
+    is_away: &AtomicBool,
+) -> Option<(Txn, Pending<C>)> {
+    let begun = if is_away.load(Ordering::Relaxed) {
+        Err(Error::Unavailable("database"))
+    } else {
+        C::begin(context).await
+    };
+    match begun {
+        Ok(txn) => Some((txn, pending)),
+        Err(error) => {
+            is_away.store(true, Ordering::Relaxed);
             refuse(pending, &error);
+            None
         }
     }
 }
@@ -315,14 +343,10 @@ async fn in_parts<C: Commit>(context: &C::Context, part: Pending<C>) {
 /// Does the writes and answers them, or gives them back with the reason.
 async fn attempt<C: Commit>(
     context: &C::Context,
-    begun: Result<Txn>,
+    txn: Txn,
     (writes, replies): Pending<C>,
 ) -> Option<(Pending<C>, Error)> {
-    let written = match begun {
-        Ok(txn) => C::write(context, txn, &writes).await,
-        Err(error) => Err(error),
-    };
-    match written {
+    match C::write(context, txn, &writes).await {
         Ok(answers) => {
             for (reply, answer) in replies.into_iter().zip(answers) {
                 reply.send(Ok(answer));

@@ -13,6 +13,7 @@
 mod support;
 
 mod ai;
+mod batch;
 mod clients;
 mod clock;
 mod credits;

@@ -335,7 +335,7 @@ impl Stage {
         let checked = Checked { parameters: parameters.clone(), max_tokens: 800, tags };
         let id = ExecutionId::new();
         let body = serde_json::json!([question]);
-        let whose = (self.tenant, user);
+        let whose = (self.tenant, user.0);
         let key = Key::new(&app.crypto, whose, "aiExecute", (&key, &body), id.0)?;
         let draft = Draft {
             id,

@@ -46,6 +46,10 @@ pub enum Event {
     },
     /// Packages, plans or prices changed.
     CatalogChanged,
+    /// A session or an API key ended, named by its row; its sockets end with it.
+    AccessEnded(Uuid),
+    /// Sites, or the origins that may come, changed.
+    SitesChanged,
 }
 
 /// A balance after a change: all numbers, so that nobody reads it again.
@@ -89,6 +93,10 @@ pub enum Topic {
     Alerts(TenantId),
     /// What is for sale.
     Catalog,
+    /// All ends of sessions and API keys.
+    Access,
+    /// The sites of all tenants.
+    Sites,
 }
 
 /// What a watcher receives.
@@ -112,6 +120,8 @@ impl Event {
             Self::CancelRequested(_) => Some(Topic::Cancels),
             Self::Alert { tenant, .. } => tenant.map(Topic::Alerts),
             Self::CatalogChanged => Some(Topic::Catalog),
+            Self::AccessEnded(_) => Some(Topic::Access),
+            Self::SitesChanged => Some(Topic::Sites),
         }
     }
 }
@@ -219,7 +229,12 @@ impl Events {
     pub fn subscribed_accounts(&self) -> Vec<AccountId> {
         self.subscribed(|topic| match topic {
             Topic::Balance(account) => Some(*account),
-            Topic::Execution(_) | Topic::Cancels | Topic::Alerts(_) | Topic::Catalog => None,
+            Topic::Execution(_)
+            | Topic::Cancels
+            | Topic::Alerts(_)
+            | Topic::Catalog
+            | Topic::Access
+            | Topic::Sites => None,
         })
     }
 
@@ -227,7 +242,12 @@ impl Events {
     pub fn subscribed_executions(&self) -> Vec<ExecutionId> {
         self.subscribed(|topic| match topic {
             Topic::Execution(execution) => Some(*execution),
-            Topic::Balance(_) | Topic::Cancels | Topic::Alerts(_) | Topic::Catalog => None,
+            Topic::Balance(_)
+            | Topic::Cancels
+            | Topic::Alerts(_)
+            | Topic::Catalog
+            | Topic::Access
+            | Topic::Sites => None,
         })
     }
 

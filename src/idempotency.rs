@@ -1,6 +1,6 @@
 //! Keys that clients give to writes: the same key and body get the first result.
 //!
-//! A key belongs to a tenant, a person and an operation. The body is kept as a keyed digest; what
+//! A key belongs to a tenant, a person or an API key, and an operation. The body is kept as a keyed digest; what
 //! the key made is read again by its id. The row is written in the transaction of the write itself,
 //! so that a refused write leaves no key behind.
 
@@ -13,15 +13,15 @@ use uuid::Uuid;
 use crate::crypto::Crypto;
 use crate::db::{self, Rows, Txn};
 use crate::error::{Code, DomainError, Error, Lang, Result};
-use crate::ids::{IdempotencyId, TenantId, UserId};
+use crate::ids::{IdempotencyId, TenantId};
 
 /// A key with what it stands for.
 #[derive(Clone, Debug)]
 pub struct Key {
     /// The tenant.
     pub tenant: TenantId,
-    /// The person who writes.
-    pub actor: UserId,
+    /// The person or the API key that writes.
+    pub actor: Uuid,
     /// The mutation; two mutations may share one name.
     pub operation: &'static str,
     /// The client's key, 8 to 255 characters.
@@ -68,7 +68,7 @@ impl Key {
     /// A key of an operation; refuses keys that are too short or too long.
     pub fn new(
         crypto: &Crypto,
-        (tenant, actor): (TenantId, UserId),
+        (tenant, actor): (TenantId, Uuid),
         operation: &'static str,
         (key, body): (&str, &serde_json::Value),
         object: Uuid,
@@ -86,7 +86,7 @@ impl Key {
     }
 
     fn identity(&self) -> Identity {
-        (self.tenant, self.actor.0, self.operation.to_owned(), self.key.clone())
+        (self.tenant, self.actor, self.operation.to_owned(), self.key.clone())
     }
 }
 

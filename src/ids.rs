@@ -107,6 +107,24 @@ ids! {
     TenantId = "tenant";
     /// A person's place in a tenant.
     MembershipId = "member";
+    /// What a person tells of themselves.
+    ProfileId = "profile";
+    /// A person's account at a provider.
+    LinkedAccountId = "login";
+    /// A person who is signed in somewhere.
+    SessionId = "session";
+    /// A link that signs in.
+    SignInLinkId = "link";
+    /// A way from one site to another.
+    HandOverId = "handover";
+    /// A person who went from one site to another.
+    CrossSiteActivityId = "crossing";
+    /// A web site of a tenant.
+    SiteId = "site";
+    /// An address that may become a member.
+    InvitationId = "invite";
+    /// A key of a tenant's server.
+    ApiKeyId = "apikey";
     /// A tenant's prepaid credits.
     AccountId = "account";
     /// Credits that came in together.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::crypto::Key;
 use crate::error::{Error, Result};
-use crate::ids::{TenantId, UserId};
+use crate::ids::{SessionId, TenantId, UserId};
 
 /// The `typ` of our access tokens (RFC 9068).
 const TYPE: &str = "at+jwt";
@@ -27,6 +27,9 @@ pub struct Claims {
     /// The tenant that they act in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tid: Option<TenantId>,
+    /// The session that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sid: Option<SessionId>,
     /// When it was issued, in seconds since 1970.
     pub iat: i64,
     /// When it ends, in seconds since 1970.

@@ -13,6 +13,8 @@ pub struct Model {
     pub tenant_id: TenantId,
     pub user_id: UserId,
     pub role: Role,
+    /// Rises with every change, for `expectedVersion`.
+    pub version: i64,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
 }

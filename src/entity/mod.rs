@@ -7,6 +7,26 @@ pub mod tenant;
 pub mod user;
 /// People's places in tenants.
 pub mod membership;
+/// What people tell of themselves.
+pub mod user_profile;
+/// People's accounts at providers.
+pub mod linked_account;
+/// People who are signed in.
+pub mod session;
+/// Links in mails that sign in.
+pub mod sign_in_link;
+/// Ways from one site to another.
+pub mod hand_over;
+/// People who went from one site to another.
+pub mod cross_site_activity;
+/// Tenants' web sites.
+pub mod site;
+/// Addresses that may become members.
+pub mod invitation;
+/// Keys of tenants' servers.
+pub mod api_key;
+/// Documents that everybody may run.
+pub mod registered_document;
 /// Remembered keys of writes.
 pub mod idempotency_key;
 /// Durable work with retries.

@@ -4,6 +4,7 @@ use sea_orm::entity::prelude::*;
 use super::plan::PlanType;
 use crate::crypto::Sealed;
 use crate::ids::TenantId;
+use crate::text_enum;
 
 /// A customer: a hotel or a studio. The slug is unique; the plan is checked.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
@@ -23,8 +24,15 @@ pub struct Model {
     pub time_zone: String,
     /// BCP 47 language of what we send.
     pub locale: String,
+    pub membership_policy: MembershipPolicy,
+    /// Where its alerts go in Slack.
+    pub slack_webhook_url: Option<Sealed>,
+    pub slack_channel: Option<Sealed>,
+    /// Rises with every change, for `expectedVersion`.
+    pub version: i64,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
+    /// When it was closed.
     pub deleted_at: Option<DateTime<Utc>>,
 }
 
@@ -33,3 +41,13 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+text_enum! {
+    /// How somebody becomes a member.
+    MembershipPolicy {
+        /// Who signs in on a site of the tenant becomes a USER.
+        Open = "OPEN",
+        /// Only who was invited.
+        InviteOnly = "INVITE_ONLY",
+    }
+}

@@ -14,6 +14,10 @@ pub struct Model {
     pub email: Sealed,
     /// Keyed index of the canonical address; equality goes through it.
     pub email_index: Vec<u8>,
+    /// When it was proved that the address is theirs.
+    pub email_verified_at: Option<DateTime<Utc>>,
+    /// Address of a picture.
+    pub image: Option<String>,
     /// May do what crosses tenants.
     pub is_platform_admin: bool,
     /// BCP 47 language of what we send.

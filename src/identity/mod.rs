@@ -1,11 +1,21 @@
-//! Who people are, which tenants they belong to, and what a token proves.
+//! Who people are, how they come in, which tenants they belong to, and what their credentials
+//! prove.
 
+pub mod error;
 pub mod graphql;
+pub mod sign_in {
+    //! How people come in and stay: sessions, and the ways to begin one.
+    pub mod session;
+}
+pub mod service {
+    //! People, tenants and keys, a file for each use case.
+    pub mod key;
+    pub mod people;
+    pub mod standing;
+}
 
-mod service;
-
-pub use service::{
-    NewTenant, NewUser, add_member, authenticate, create_tenant, create_user, email_of,
-    find_by_email, is_member, issue_token, only_tenant_of, recheck, refresh, tenant_by_slug,
-    tenants, users,
+pub use service::people::{
+    NewTenant, NewUser, add_member, create_tenant, create_user, email_index, email_of,
+    find_by_email, is_member, only_tenant_of, tenant_by_slug, tenants, users,
 };
+pub use service::standing::{authenticate, issue_token, recheck, refresh};

@@ -259,7 +259,7 @@ pub(crate) async fn request(app: &App, hotel: &Hotel, key: &str) -> (Request, Jo
         finished_at: None,
     };
     let body = json!([key]);
-    let whose = (hotel.id, hotel.user.id);
+    let whose = (hotel.id, hotel.user.id.0);
     let key = Key::new(&app.crypto, whose, "aiExecute", (key, &body), id.0).unwrap();
     let request = Request {
         execution: row.clone(),

@@ -122,7 +122,7 @@ async fn reserve_once(app: &App, hotel: &Hotel, amounts: &[i64]) -> (Answer, Par
     };
     let id = ExecutionId::new();
     let (text, body) = (format!("key-{id}"), serde_json::json!([1]));
-    let whose = (hotel.id, hotel.user.id);
+    let whose = (hotel.id, hotel.user.id.0);
     let key = Key::new(&app.crypto, whose, "aiExecute", (&text, &body), id.0).unwrap();
     let option = |credits: &i64| HoldOption { credits: *credits, max_tokens: 100 + *credits };
     let request = Request {

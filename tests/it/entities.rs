@@ -8,14 +8,18 @@ use sea_orm::{
 };
 
 use musubi::entity::{
-    alert, credit_account, credit_draw, credit_grant, credit_hold, credit_package,
-    credit_transaction, credit_withdrawal, execution, execution_tag, function_price,
-    idempotency_key, job_run, membership, monthly_reset, plan, queue_item, system_event, tenant,
-    usage_daily, usage_hourly, user,
+    alert, api_key, credit_account, credit_draw, credit_grant, credit_hold, credit_package,
+    credit_transaction, credit_withdrawal, cross_site_activity, execution, execution_tag,
+    function_price, hand_over, idempotency_key, invitation, job_run, linked_account, membership,
+    monthly_reset, plan, queue_item, registered_document, session, sign_in_link, site,
+    system_event, tenant, usage_daily, usage_hourly, user, user_profile,
 };
 use musubi::ids::{AccountId, DrawId};
 
+mod people;
 mod rows;
+
+use people::{the_sites, the_ways_in};
 
 use rows::{
     Owner, a_tenant, a_user, an_account, an_alert, same, the_executions, the_grants, the_holds,
@@ -27,6 +31,16 @@ pub(crate) async fn every_entity_reads_its_table(db: &DatabaseConnection) {
     reads_its_table(db, tenant::Entity).await;
     reads_its_table(db, user::Entity).await;
     reads_its_table(db, membership::Entity).await;
+    reads_its_table(db, user_profile::Entity).await;
+    reads_its_table(db, linked_account::Entity).await;
+    reads_its_table(db, session::Entity).await;
+    reads_its_table(db, sign_in_link::Entity).await;
+    reads_its_table(db, hand_over::Entity).await;
+    reads_its_table(db, cross_site_activity::Entity).await;
+    reads_its_table(db, site::Entity).await;
+    reads_its_table(db, invitation::Entity).await;
+    reads_its_table(db, api_key::Entity).await;
+    reads_its_table(db, registered_document::Entity).await;
     reads_its_table(db, idempotency_key::Entity).await;
     reads_its_table(db, queue_item::Entity).await;
     reads_its_table(db, job_run::Entity).await;
@@ -56,6 +70,8 @@ pub(crate) async fn rows_come_back_as_they_were_written(db: &DatabaseConnection)
         an_alert(db, *severity, Some(tenant)).await;
     }
     an_alert(db, alert::AlertSeverity::Critical, None).await;
+    the_ways_in(db, tenant, user).await;
+    the_sites(db, tenant, user).await;
     the_queue(db).await;
     the_record(db, tenant, user).await;
     let price = the_price_list(db).await;

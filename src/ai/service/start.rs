@@ -110,7 +110,7 @@ async fn begin(app: &App, actor: &Actor, wish: Wish, key: &str) -> Result<Begun>
     let id = ExecutionId::new();
     let key = Key::new(
         &app.crypto,
-        (tenant, actor.user_id),
+        (tenant, actor.principal()),
         // `aiExecute` and `aiExecutionStart` share their keys.
         "aiExecute",
         (key, &wish.fingerprint()),

@@ -50,7 +50,7 @@ pub async fn grant_bonus(app: &App, actor: &Actor, bonus: Bonus) -> Result<credi
     let body = json!([bonus.tenant, bonus.credits, bonus.expires_at, bonus.description]);
     let key = idempotency::Key::new(
         &app.crypto,
-        (bonus.tenant, actor.user_id),
+        (bonus.tenant, actor.principal()),
         "creditBonusGrant",
         (&bonus.idempotency_key, &body),
         grant_id.0,
@@ -209,7 +209,7 @@ pub async fn refund(app: &App, actor: &Actor, refund: Refund) -> Result<credit_t
     let mark = crate::ids::new_uuid();
     let key = idempotency::Key::new(
         &app.crypto,
-        (refund.tenant, actor.user_id),
+        (refund.tenant, actor.principal()),
         "creditRefund",
         (&refund.idempotency_key, &body),
         mark,

@@ -1,140 +1,30 @@
-//! Authentication, and the people and tenants behind it.
+//! People, the tenants that they belong to, and their addresses.
 
-use std::collections::HashMap;
+use chrono::{DateTime, Utc};
+use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect};
 
-use chrono::{DateTime, TimeDelta, Utc};
-use sea_orm::{
-    ColumnTrait, EntityTrait, FromQueryResult, IntoActiveModel, QueryFilter, QuerySelect, Value,
-};
-
-use crate::actor::{Actor, Permission, Role};
+use crate::actor::{Actor, Role};
 use crate::app::App;
-use crate::batch::Lookup;
 use crate::crypto::Place;
-use crate::db::{self, Rows, Txn};
+use crate::db::{self, Txn};
 use crate::entity::plan::PlanType;
+use crate::entity::tenant::MembershipPolicy;
 use crate::entity::{membership, tenant, user};
-use crate::error::{Error, Lang, Result};
+use crate::error::Result;
 use crate::ids::{MembershipId, TenantId, UserId};
 use crate::text::canonical_email;
-use crate::tokens::Claims;
 
 /// The purpose of the blind index over e-mail addresses.
 const EMAIL_INDEX: &str = "users.email";
 
-/// Who stands behind a bearer token. Anything wrong with it is [`Error::Unauthenticated`].
-pub async fn authenticate(app: &App, bearer: &str, lang: Lang) -> Result<Actor> {
-    let now = app.clock.now();
-    let claims = app.tokens.verify(bearer, now)?;
-    let expires_at = DateTime::from_timestamp(claims.exp, 0).ok_or(Error::Unauthenticated)?;
-    let standing = standing(app, claims.sub, claims.tid).await?;
-    let standing = standing.ok_or(Error::Unauthenticated)?;
-    Ok(Actor {
-        user_id: claims.sub,
-        tenant_id: claims.tid,
-        role: standing.role,
-        is_platform_admin: standing.is_platform_admin,
-        expires_at,
-        lang,
-    })
-}
-
-/// Whether an actor who was let in may still do this: their token has not ended, and their role,
-/// read again, allows it. Subscriptions ask before each event.
-pub async fn recheck(app: &App, actor: &Actor, permission: Permission) -> Result<()> {
-    refresh(app, actor).await?.require(permission)
-}
-
-/// The actor with the rights that they have now; refused when their token has ended or they have
-/// no place in the tenant any more.
-pub async fn refresh(app: &App, actor: &Actor) -> Result<Actor> {
-    if actor.expires_at <= app.clock.now() {
-        return Err(Error::Unauthenticated);
-    }
-    let standing = standing(app, actor.user_id, actor.tenant_id).await?;
-    let standing = standing.ok_or(Error::Unauthenticated)?;
-    Ok(Actor {
-        role: standing.role,
-        is_platform_admin: standing.is_platform_admin,
-        ..actor.clone()
-    })
-}
-
-/// A person's rights in a tenant.
-#[derive(Clone, Copy)]
-struct Standing {
-    is_platform_admin: bool,
-    role: Option<Role>,
-}
-
-/// A person's rights in a tenant, now; none when they have no place in it. Read together with those
-/// of others who are asked about at the same moment: an event for thousands of sockets asks once.
-async fn standing(app: &App, user: UserId, tenant: Option<TenantId>) -> Result<Option<Standing>> {
-    let found = app.batches.find::<Standings>(app, (user, tenant)).await?;
-    let has_place = |standing: &Standing| {
-        tenant.is_none() || standing.role.is_some() || standing.is_platform_admin
-    };
-    Ok(found.filter(has_place))
-}
-
-/// Reads standings: of people who are there, in tenants that are there, or in none.
-struct Standings;
-
-impl Lookup for Standings {
-    type Context = App;
-    type Key = (UserId, Option<TenantId>);
-    type Value = Standing;
-
-    async fn read(app: &App, keys: Vec<Self::Key>) -> Result<HashMap<Self::Key, Standing>> {
-        #[derive(FromQueryResult)]
-        struct Row {
-            user_id: UserId,
-            tenant_id: TenantId,
-            is_platform_admin: bool,
-            role: Option<Role>,
-        }
-        let nowhere = TenantId(uuid::Uuid::nil());
-        let mut rows = Rows::default();
-        for (user, tenant) in keys {
-            rows.push([Value::from(user), tenant.unwrap_or(nowhere).into()]);
-        }
-        let conn = app.db.primary();
-        let (table, mut values) = rows.table(conn, 2);
-        let sql = format!(
-            "SELECT u.id AS user_id, v.column2 AS tenant_id, u.is_platform_admin, m.role
-             FROM {table} JOIN users u ON u.id = v.column1 AND u.deleted_at IS NULL
-             LEFT JOIN tenants t ON t.id = v.column2 AND t.deleted_at IS NULL
-             LEFT JOIN memberships m ON m.user_id = u.id AND m.tenant_id = t.id
-             WHERE v.column2 = $1 OR t.id IS NOT NULL"
-        );
-        values.insert(0, nowhere.into());
-        let found: Vec<Row> = db::all(conn, sql, values).await?;
-        let entry = |row: Row| {
-            let tenant = Some(row.tenant_id).filter(|tenant| *tenant != nowhere);
-            let Row { is_platform_admin, role, .. } = row;
-            ((row.user_id, tenant), Standing { is_platform_admin, role })
-        };
-        Ok(found.into_iter().map(entry).collect())
-    }
-}
-
-/// Signs an access token for a person, for a tenant of theirs. A platform admin may name any.
-pub async fn issue_token(
-    app: &App,
-    user: UserId,
-    tenant: Option<TenantId>,
-    lifetime: TimeDelta,
-) -> Result<String> {
-    standing(app, user, tenant).await?.ok_or(Error::NotFound("member of that tenant"))?;
-    let now = app.clock.now().timestamp();
-    let claims =
-        Claims { sub: user, tid: tenant, iat: now, exp: now + lifetime.num_seconds(), nbf: None };
-    app.tokens.sign(claims)
+/// The blind index of an address, the same wherever an address is kept.
+pub fn email_index(app: &App, email: &str) -> Vec<u8> {
+    app.crypto.index(EMAIL_INDEX, &canonical_email(email))
 }
 
 /// The person with an e-mail address.
 pub async fn find_by_email(app: &App, email: &str) -> Result<Option<user::Model>> {
-    let index = app.crypto.index(EMAIL_INDEX, &canonical_email(email));
+    let index = email_index(app, email);
     Ok(user::Entity::find()
         .filter(user::Column::EmailIndex.eq(index))
         .filter(user::Column::DeletedAt.is_null())
@@ -206,6 +96,10 @@ pub async fn create_tenant(
         crm_activated_at: None,
         billing_email: None,
         stripe_customer_id: None,
+        membership_policy: MembershipPolicy::InviteOnly,
+        slack_webhook_url: None,
+        slack_channel: None,
+        version: 1,
         time_zone: new.time_zone.to_owned(),
         locale: "ja".to_owned(),
         created_at: now,
@@ -241,6 +135,8 @@ pub async fn create_user(
         name: new.name.to_owned(),
         email: app.crypto.seal(email_place(id), &email)?,
         email_index: app.crypto.index(EMAIL_INDEX, &email),
+        email_verified_at: None,
+        image: None,
         is_platform_admin: new.is_platform_admin,
         locale: "ja".to_owned(),
         created_at: now,
@@ -263,6 +159,7 @@ pub async fn add_member(
         tenant_id,
         user_id,
         role,
+        version: 1,
         created_at: now,
         updated_at: now,
     };

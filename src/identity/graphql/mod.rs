@@ -31,7 +31,7 @@ pub enum Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 #[graphql(remote = "actor::Permission")]
 pub enum Permission {
-    /// Run AI functions, see one's own executions.
+    /// Run AI functions, see one's own executions and the balance.
     AiExecute,
     /// Run AI functions in the name of another member.
     AiExecuteForOthers,
@@ -41,11 +41,39 @@ pub enum Permission {
     CreditsRead,
     /// See the ledger.
     LedgerRead,
-    /// See usage and analytics.
+    /// See analytics.
     AnalyticsRead,
-    /// Buy credits and change what is bought.
+    /// Buy credits, keep cards, change the plan.
     MoneyManage,
-    /// What costs the platform money or crosses tenants.
+    /// See the tenant's members; addresses are masked for all but ADMINs.
+    MembersRead,
+    /// Invite, change roles, remove.
+    MembersManage,
+    /// Change the tenant's settings and sites, close it.
+    TenantManage,
+    /// Make and revoke API keys.
+    ApiKeysManage,
+    /// See the audit record.
+    AuditRead,
+    /// See leads; personal fields are masked for all but ADMINs.
+    LeadsRead,
+    /// Make leads and change them.
+    LeadsWrite,
+    /// Merge leads, import and export them.
+    LeadsTransfer,
+    /// See inquiries.
+    InquiriesRead,
+    /// Make inquiries, answer them, keep canned replies.
+    InquiriesWrite,
+    /// See and change companies and their contacts.
+    CompaniesWrite,
+    /// See projects, deliverables and tasks.
+    ProjectsRead,
+    /// Make and change projects, deliverables and tasks.
+    ProjectsWrite,
+    /// See and change one's own data.
+    OwnData,
+    /// What costs the platform money or crosses tenants: only for platform admins, whatever their role.
     Platform,
 }
 
@@ -68,9 +96,10 @@ impl User {
     /// The e-mail address; null for everyone but ADMINs and the person.
     fn email(&self, ctx: &Context<'_>) -> Result<Option<String>> {
         let caller = caller(ctx);
-        let may_see = caller.actor.as_ref().is_some_and(|actor| {
-            actor.user_id == self.0.id || actor.may(actor::Permission::MoneyManage)
-        });
+        let may_see = caller
+            .actor
+            .as_ref()
+            .is_some_and(|actor| actor.user_id == self.0.id || actor.is_admin());
         Ok(if may_see { Some(identity::email_of(&caller.app, &self.0)?) } else { None })
     }
 
@@ -143,7 +172,10 @@ impl IdentityQuery {
         let caller = caller(ctx);
         answer(ctx, async {
             let Some(actor) = caller.actor.as_ref() else { return Ok(None) };
-            let user = load(ctx, actor.user_id).await?;
+            let user = match actor.person() {
+                Ok(id) => load(ctx, id).await?,
+                Err(_) => None,
+            };
             let tenant = match actor.tenant_id {
                 Some(id) => load(ctx, id).await?,
                 None => None,

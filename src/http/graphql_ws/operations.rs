@@ -25,6 +25,9 @@ use crate::identity;
 /// Operations that may run at once on one socket. A mutation counts until it is over, even when
 /// the client does not wait for it.
 const RUNNING_MAX: usize = 50;
+/// Queries among them that are executed at once, up to their place in the outbox. The others wait
+/// for their turn, lest a few sockets full of costly queries take all processors for seconds.
+const READING_MAX: usize = 4;
 
 /// The operations of one socket; dropped, all but mutations end.
 pub(super) struct Operations {
@@ -32,6 +35,7 @@ pub(super) struct Operations {
     outbox: Outbox,
     running: Arc<Running>,
     places: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
     started: u64,
 }
 
@@ -71,7 +75,8 @@ impl Drop for Slot {
 impl Operations {
     pub(super) fn new(shared: Shared, outbox: Outbox) -> Self {
         let places = Arc::new(Semaphore::new(RUNNING_MAX));
-        Self { shared, outbox, running: Arc::default(), places, started: 0 }
+        let turns = Arc::new(Semaphore::new(READING_MAX));
+        Self { shared, outbox, running: Arc::default(), places, turns, started: 0 }
     }
 
     /// Begins an operation. An id that is in use ends the socket.
@@ -97,7 +102,13 @@ impl Operations {
         let slot = Slot { id, number, running: Arc::clone(&self.running) };
         let span = tracing::info_span!("operation", request.id = caller.request_id);
         let asker = Asker::of(&caller);
-        let work = Work { shared: self.shared.clone(), outbox: self.outbox.clone(), asker, place };
+        let work = Work {
+            shared: self.shared.clone(),
+            outbox: self.outbox.clone(),
+            turns: Arc::clone(&self.turns),
+            asker,
+            place,
+        };
         let work = work.run(slot, Box::new((call, caller))).instrument(span);
         self.shared.app().tasks.spawn(async move {
             tokio::select! {
@@ -148,6 +159,7 @@ enum End {
 struct Work {
     shared: Shared,
     outbox: Outbox,
+    turns: Arc<Semaphore>,
     asker: Asker,
     place: OwnedSemaphorePermit,
 }
@@ -195,15 +207,22 @@ impl Work {
 
     /// Runs a query or a mutation.
     async fn answer(self, id: &str, ready: ReadyOperation) -> End {
+        let turn = match ready.kind {
+            // It is never closed.
+            OperationKind::Query => Arc::clone(&self.turns).acquire_owned().await.ok(),
+            OperationKind::Mutation | OperationKind::Subscription => None,
+        };
         let room = match self.shared.room().for_operation(ready.kind) {
             Ok(room) => room,
             Err(full) => return End::Error(self.asker.shed(full)),
         };
-        let Self { shared, outbox, asker, place } = self;
+        let Self { shared, outbox, asker, place, .. } = self;
         let outcome = operation::run(&shared, ready, asker.clone(), (place, room)).await;
         match outcome.verdict {
             Verdict::Executed => {
                 let sent = send_next(&outbox, id, outcome.response, &asker).await;
+                // A client that does not read has few answers that wait for room.
+                drop(turn);
                 sent.err().unwrap_or(End::Complete)
             }
             Verdict::Refused | Verdict::TimedOut | Verdict::Failed => {

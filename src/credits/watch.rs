@@ -22,7 +22,7 @@ const REREAD_EVERY: Duration = Duration::from_secs(5);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// An account's five numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Balance {
     /// Credits on the account, holds included.
     pub current: i64,
@@ -61,7 +61,8 @@ pub async fn watch(
     let account = account::of_tenant(app, actor.tenant()?).await?;
     // Subscribed before the snapshot is read, so that no change falls between the two.
     let changes = app.events.subscribe(Topic::Balance(account.id));
-    let watch = Watch {
+    // In a box, as the stream would keep room for it twice.
+    let watch = Box::new(Watch {
         app: app.clone(),
         actor: actor.clone(),
         account: account.id,
@@ -69,7 +70,7 @@ pub async fn watch(
         sent: None,
         is_stale: true,
         is_over: false,
-    };
+    });
     Ok(stream::unfold(watch, Watch::step))
 }
 
@@ -86,7 +87,7 @@ struct Watch {
 }
 
 impl Watch {
-    async fn step(mut self) -> Option<(Result<Balance>, Self)> {
+    async fn step(mut self: Box<Self>) -> Option<(Result<Balance>, Box<Self>)> {
         if self.is_over {
             return None;
         }

@@ -1,13 +1,14 @@
 //! Runs documents for both transports: guard, then execution, then error codes.
 
-use std::sync::Arc;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, OnceLock};
 
 use async_graphql::parser::types::OperationType;
 use async_graphql::{
     ObjectType, Request, Response, Schema, ServerError, SubscriptionType, Value, Variables,
 };
 use futures_util::future::BoxFuture;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -15,6 +16,7 @@ use quick_cache::sync::Cache;
 use crate::actor::Permission;
 use crate::graphql::caller::Caller;
 use crate::graphql::guard::{CostTable, Document, Limits, Refusal, Weight};
+use crate::graphql::live::{Fact, Handover, Moment, Source, Told};
 use crate::graphql::loader;
 use crate::graphql::schema;
 
@@ -28,6 +30,10 @@ const KNOWN_BYTES_MAX: u64 = 32 * 1024 * 1024;
 const KNOWN_USUAL: usize = 1_000;
 /// Memory of a parsed document for each of its tokens, in bytes; a field is one token or more.
 const BYTES_PER_TOKEN: usize = 256;
+/// What answers to events may take together in memory, in bytes, while subscribers come for them.
+const EVENTS_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Memory of an answer for each of its document's tokens, in bytes, with its text.
+const EVENT_BYTES_PER_TOKEN: usize = 512;
 
 /// The schema with its limits. Clones share it.
 #[derive(Clone)]
@@ -68,6 +74,7 @@ struct Inner {
     limits: Limits,
     admin_limits: Limits,
     known: Cache<Box<str>, Arc<Document>, Memory>,
+    answers: Cache<AnswerKey, Arc<Answer>, Memory>,
 }
 
 /// Documents that ran for somebody who was signed in, by their exact text, so that they are not
@@ -79,6 +86,131 @@ impl Weighter<Box<str>, Arc<Document>> for Memory {
     fn weight(&self, text: &Box<str>, document: &Arc<Document>) -> u64 {
         let bytes = text.len().saturating_add(document.tokens().saturating_mul(BYTES_PER_TOKEN));
         u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+}
+
+/// An event of a document without variables: all that its answer depends on.
+struct AnswerKey {
+    document: Arc<Document>,
+    operation_name: Option<Box<str>>,
+    fact: Arc<dyn Fact>,
+}
+
+impl PartialEq for AnswerKey {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.document, &other.document)
+            && self.operation_name == other.operation_name
+            && self.fact.as_ref().is_same(other.fact.as_ref())
+    }
+}
+
+impl Eq for AnswerKey {}
+
+impl Hash for AnswerKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.document).hash(state);
+        self.operation_name.hash(state);
+        self.fact.as_ref().digest(state);
+    }
+}
+
+impl Weighter<AnswerKey, Arc<Answer>> for Memory {
+    fn weight(&self, key: &AnswerKey, _: &Arc<Answer>) -> u64 {
+        let bytes = key.document.tokens().saturating_mul(EVENT_BYTES_PER_TOKEN);
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+}
+
+/// What came of an event. Subscribers who get the same share it, and its text.
+pub struct Answer {
+    /// The answer.
+    pub response: Response,
+    json: OnceLock<Box<str>>,
+}
+
+impl Answer {
+    fn new(response: Response) -> Arc<Self> {
+        Arc::new(Self { response, json: OnceLock::new() })
+    }
+
+    /// Its text, written once.
+    pub fn json(&self, write: impl FnOnce(&Response) -> String) -> &str {
+        self.json.get_or_init(|| write(&self.response).into_boxed_str())
+    }
+
+    /// Whether the event failed as a whole: roots of subscriptions are not nullable.
+    pub fn is_failure(&self) -> bool {
+        is_request_error(&self.response)
+    }
+}
+
+/// The events of a subscription.
+pub struct Events(Kind);
+
+enum Kind {
+    /// The library has the source.
+    Library(Box<(BoxStream<'static, Response>, Caller)>),
+    /// We have it.
+    Live(Box<Live>),
+}
+
+struct Live {
+    source: Source,
+    engine: Engine,
+    document: Arc<Document>,
+    operation_name: Option<Box<str>>,
+    variables: Variables,
+    caller: Caller,
+}
+
+impl Events {
+    /// The next; none at the end.
+    pub async fn next(&mut self) -> Option<Arc<Answer>> {
+        match &mut self.0 {
+            Kind::Library(library) => {
+                let (responses, caller) = library.as_mut();
+                let response = responses.next().await?;
+                Some(Answer::new(finish(response, caller)))
+            }
+            Kind::Live(live) => {
+                let told = live.source.next().await?;
+                Box::pin(live.answer(told)).await
+            }
+        }
+    }
+}
+
+impl Live {
+    /// Executes an event, unless it was executed already for another subscriber.
+    async fn answer(&mut self, told: Told) -> Option<Arc<Answer>> {
+        let key = match &told {
+            Ok(fact) if self.variables.is_empty() => AnswerKey {
+                document: Arc::clone(&self.document),
+                operation_name: self.operation_name.clone(),
+                fact: Arc::clone(fact),
+            },
+            Ok(_) | Err(_) => return Some(Answer::new(self.execute(told).await?)),
+        };
+        if let Some(answer) = self.engine.0.answers.get(&key) {
+            return Some(answer);
+        }
+        let response = self.execute(told).await?;
+        // An error names its request.
+        let is_everybodys = response.errors.is_empty();
+        let answer = Answer::new(response);
+        if is_everybodys {
+            self.engine.0.answers.insert(key, Arc::clone(&answer));
+        }
+        Some(answer)
+    }
+
+    async fn execute(&mut self, told: Told) -> Option<Response> {
+        let mut request =
+            Request::new(String::new()).variables(self.variables.clone()).data(Moment::new(told));
+        request.operation_name = self.operation_name.as_deref().map(str::to_owned);
+        request.set_parsed_query(self.document.parsed().clone());
+        let response = self.engine.0.schema.stream(request).next().await?;
+        Some(finish(response, &self.caller))
     }
 }
 
@@ -125,8 +257,9 @@ struct Parts {
     request: Request,
     caller: Caller,
     cost: usize,
-    /// The document to remember when it turns out to be sound.
-    fresh: Option<(Box<str>, Arc<Document>)>,
+    document: Arc<Document>,
+    /// The text to remember the document by when it turns out to be sound.
+    fresh: Option<Box<str>>,
 }
 
 /// A call that was refused before it ran.
@@ -159,7 +292,8 @@ impl Engine {
         let admin_limits = limits.for_platform_admin();
         let known = Cache::with_weighter(KNOWN_USUAL, KNOWN_BYTES_MAX, Memory);
         let schema = Box::new(schema);
-        Ok(Self(Arc::new(Inner { schema, table, limits, admin_limits, known })))
+        let answers = Cache::with_weighter(KNOWN_USUAL, EVENTS_BYTES_MAX, Memory);
+        Ok(Self(Arc::new(Inner { schema, table, limits, admin_limits, known, answers })))
     }
 
     /// Documents that need not be parsed again.
@@ -192,37 +326,63 @@ impl Engine {
         request.set_parsed_query(document.parsed().clone());
         // Strangers use what is known and add nothing to it.
         let is_worth_it = !is_known && caller.actor.is_some() && call.query.len() <= KNOWN_TEXT_MAX;
-        let fresh = is_worth_it.then(|| (call.query.into_boxed_str(), document));
-        let parts = Box::new(Parts { request, caller, cost: weight.cost, fresh });
+        let fresh = is_worth_it.then(|| call.query.into_boxed_str());
+        let parts = Box::new(Parts { request, caller, cost: weight.cost, document, fresh });
         Prepared::Ready(ReadyOperation { kind: kind_of(&weight), parts })
     }
 
     /// Runs a query or a mutation.
     pub async fn execute(&self, ready: ReadyOperation) -> Executed {
-        let Parts { request, caller, cost, fresh } = *ready.parts;
+        let Parts { request, caller, cost, document, fresh } = *ready.parts;
+        let fresh = fresh.map(|text| (text, document));
         let response = self.0.schema.execute(request).await;
         let is_request_error = is_request_error(&response);
         let mut response = finish(response, &caller);
         if !is_request_error {
             response = response.extension("cost", Value::from(cost));
             if let Some((text, document)) = fresh {
-                self.0.known.insert(text, document);
+                self.0.remember(text, document);
             }
         }
         Executed { response, is_request_error }
     }
 
-    /// Runs a subscription. A document that fails validation comes as a single answer without data.
-    pub fn stream(&self, ready: ReadyOperation) -> BoxStream<'static, Response> {
-        let Parts { request, caller, .. } = *ready.parts;
-        let responses = self.0.schema.stream(request);
-        responses.map(move |response| finish(response, &caller)).boxed()
+    /// Runs a subscription until its first event. A document that fails validation comes as a
+    /// single answer without data.
+    pub async fn subscribe(&self, ready: ReadyOperation) -> Events {
+        let Parts { request, caller, document, fresh, .. } = *ready.parts;
+        let operation_name = request.operation_name.as_deref().map(Box::from);
+        let variables = request.variables.clone();
+        let handover = Handover::default();
+        let mut responses = self.0.schema.stream(request.data(handover.clone()));
+        let first = responses.next().await;
+        let Some(source) = handover.take() else {
+            let responses = stream::iter(first).chain(responses).boxed();
+            return Events(Kind::Library(Box::new((responses, caller))));
+        };
+        let document = match fresh {
+            Some(text) => self.0.remember(text, document),
+            None => document,
+        };
+        let engine = self.clone();
+        let live = Live { source, engine, document, operation_name, variables, caller };
+        Events(Kind::Live(Box::new(live)))
     }
 }
 
 impl Inner {
     fn weigh(&self, document: &Document, call: &Call, limits: &Limits) -> Result<Weight, Refusal> {
         document.weigh(call.operation_name.as_deref(), &call.variables, &self.table, limits)
+    }
+
+    /// Remembers a sound document by its text; answers the one that is known by it, so that
+    /// subscribers who come at once share one.
+    fn remember(&self, text: Box<str>, document: Arc<Document>) -> Arc<Document> {
+        if let Some(known) = self.known.get(text.as_ref()) {
+            return known;
+        }
+        self.known.insert(text, Arc::clone(&document));
+        document
     }
 }
 

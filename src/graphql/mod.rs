@@ -4,6 +4,7 @@ pub mod caller;
 pub mod engine;
 pub mod filter;
 pub mod guard;
+pub mod live;
 pub mod loader;
 pub mod node;
 pub mod page;

@@ -1,5 +1,7 @@
 //! The balance as it moves, on one node and across nodes.
 
+use std::sync::Arc;
+
 use chrono::TimeDelta;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -265,4 +267,85 @@ async fn a_member_who_was_removed_sees_no_further_balance() {
     assert_ends(&mut balances, "UNAUTHENTICATED").await;
     let mut again = watch_balance(&hotel.user);
     assert_ends(&mut again, "UNAUTHENTICATED").await;
+}
+
+#[tokio::test]
+async fn each_subscriber_gets_an_event_as_their_own_document_asks_for_it() {
+    let (_app, hotel) = stage().await;
+    let person = &hotel.user;
+    let plain = "subscription { creditBalance { available } }";
+    let fragment = "subscription { it: creditBalance { ...Some kind: __typename } }
+        fragment Some on CreditBalance { left: available ... { held } }";
+    let variable = "subscription ($less: Boolean!) {
+        creditBalance { current available @skip(if: $less) } }";
+    let mut all = [
+        (person.watches(plain, json!({})), json!({ "creditBalance": { "available": 998 } })),
+        (hotel.admin.watches(plain, json!({})), json!({ "creditBalance": { "available": 998 } })),
+        (
+            person.watches(fragment, json!({})),
+            json!({ "it": { "left": 998, "held": 0, "kind": "CreditBalance" } }),
+        ),
+        (
+            person.watches(variable, json!({ "less": true })),
+            json!({ "creditBalance": { "current": 998 } }),
+        ),
+        (
+            person.watches(variable, json!({ "less": false })),
+            json!({ "creditBalance": { "current": 998, "available": 998 } }),
+        ),
+    ];
+    for (events, _) in &mut all {
+        let snapshot = within(events.next()).await.unwrap();
+        assert!(snapshot["errors"].is_null(), "{snapshot}");
+    }
+    runs(person, "for-all-of-them").await;
+
+    for (events, expected) in &mut all {
+        // The hold comes first; its event may be skipped.
+        let mut last = within(events.next()).await.unwrap();
+        if last["data"] != *expected {
+            last = within(events.next()).await.unwrap();
+        }
+        assert_eq!(last["data"], *expected);
+    }
+}
+
+#[tokio::test]
+async fn who_may_not_see_an_event_gets_nothing_of_what_others_share() {
+    let (app, hotel) = stage().await;
+    let document = "subscription { it: creditBalance { current } }";
+    let mut removed = hotel.user.watches(document, json!({}));
+    let mut stays = hotel.support.watches(document, json!({}));
+    for events in [&mut removed, &mut stays] {
+        let snapshot = within(events.next()).await.unwrap();
+        assert_eq!(snapshot["data"], json!({ "it": { "current": 1_000 } }));
+    }
+    let txn = app.app.db.begin().await.unwrap();
+    let sql = "DELETE FROM memberships WHERE user_id = $1";
+    db::execute(&*txn, sql, vec![hotel.user.id.into()]).await.unwrap();
+    txn.commit().await.unwrap();
+    runs(&hotel.admin, "not-for-everybody").await;
+
+    let shared = within(stays.next()).await.unwrap();
+    assert!(shared["errors"].is_null() && shared["data"]["it"]["current"].is_i64(), "{shared}");
+    let refused = within(removed.next()).await.unwrap();
+    assert!(refused["data"].is_null(), "{refused}");
+    let error = &refused["errors"][0];
+    assert_eq!((&error["path"], error_code(&refused)), (&json!(["it"]), "UNAUTHENTICATED"));
+    assert_eq!(error["extensions"]["requestId"], "test");
+    assert_eq!(within(removed.next()).await, None);
+}
+
+#[tokio::test]
+async fn subscribers_to_the_same_share_one_document_and_one_answer() {
+    let (app, hotel) = stage().await;
+    let before = app.engine.known_documents();
+    let mut answers = Vec::new();
+    for person in [&hotel.user, &hotel.admin] {
+        let ready = person.prepares(BALANCE, json!({}));
+        let mut events = app.engine.subscribe(ready).await;
+        answers.push(within(events.next()).await.unwrap());
+    }
+    assert_eq!(app.engine.known_documents(), before + 1);
+    assert!(Arc::ptr_eq(&answers[0], &answers[1]));
 }

@@ -14,6 +14,7 @@ use crate::credits::service::account as accounts;
 use crate::credits::watch;
 use crate::entity::{function_price, plan};
 use crate::graphql::caller::{Answer, answer, caller};
+use crate::graphql::live::live;
 use crate::graphql::scalars::Date;
 
 pub use account::{CreditAccount, CreditBalance};
@@ -94,9 +95,10 @@ impl CreditSubscription {
         ctx: &Context<'_>,
     ) -> async_graphql::Result<impl Stream<Item = async_graphql::Result<CreditBalance>> + use<>>
     {
-        let caller = caller(ctx).clone();
-        // In a box, as the library keeps room for this beside the stream for as long as it lives.
-        let balances = Box::pin(watch::watch(&caller.app, caller.actor()?)).await?;
-        Ok(balances.map(|balance| Ok(CreditBalance::of(balance?))))
+        let balances = live(ctx, async {
+            let caller = caller(ctx);
+            watch::watch(&caller.app, caller.actor()?).await
+        });
+        Ok(balances.await?.map(|balance| Ok(CreditBalance::of(balance?))))
     }
 }

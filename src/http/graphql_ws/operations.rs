@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_graphql::{ServerError, Value};
+use async_graphql::{Response, ServerError};
+use axum::extract::ws::Message;
+use futures_util::FutureExt;
 use futures_util::future::pending;
-use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tracing::Instrument;
 
@@ -25,6 +26,9 @@ use crate::identity;
 /// Operations that may run at once on one socket. A mutation counts until it is over, even when
 /// the client does not wait for it.
 const RUNNING_MAX: usize = 50;
+/// Queries among them that are executed at once, up to their place in the outbox. The others wait
+/// for their turn, lest a few sockets full of costly queries take all processors for seconds.
+const READING_MAX: usize = 4;
 
 /// The operations of one socket; dropped, all but mutations end.
 pub(super) struct Operations {
@@ -32,6 +36,7 @@ pub(super) struct Operations {
     outbox: Outbox,
     running: Arc<Running>,
     places: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
     started: u64,
 }
 
@@ -71,7 +76,8 @@ impl Drop for Slot {
 impl Operations {
     pub(super) fn new(shared: Shared, outbox: Outbox) -> Self {
         let places = Arc::new(Semaphore::new(RUNNING_MAX));
-        Self { shared, outbox, running: Arc::default(), places, started: 0 }
+        let turns = Arc::new(Semaphore::new(READING_MAX));
+        Self { shared, outbox, running: Arc::default(), places, turns, started: 0 }
     }
 
     /// Begins an operation. An id that is in use ends the socket.
@@ -97,8 +103,15 @@ impl Operations {
         let slot = Slot { id, number, running: Arc::clone(&self.running) };
         let span = tracing::info_span!("operation", request.id = caller.request_id);
         let asker = Asker::of(&caller);
-        let work = Work { shared: self.shared.clone(), outbox: self.outbox.clone(), asker, place };
-        let work = work.run(slot, Box::new((call, caller))).instrument(span);
+        let work = Box::new(Work {
+            shared: self.shared.clone(),
+            outbox: self.outbox.clone(),
+            turns: Arc::clone(&self.turns),
+            asker,
+            place: Some(place),
+            slot,
+        });
+        let work = work.run(Box::new((call, caller))).instrument(span);
         self.shared.app().tasks.spawn(async move {
             tokio::select! {
                 biased;
@@ -148,16 +161,19 @@ enum End {
 struct Work {
     shared: Shared,
     outbox: Outbox,
+    turns: Arc<Semaphore>,
     asker: Asker,
-    place: OwnedSemaphorePermit,
+    /// Goes with a mutation, which may outlive all else.
+    place: Option<OwnedSemaphorePermit>,
+    slot: Slot,
 }
 
 impl Work {
-    async fn run(self, slot: Slot, call: Box<(Call, Caller)>) {
-        let outbox = self.outbox.clone();
-        let asker = self.asker.clone();
-        let execution = AssertUnwindSafe(self.execute(&slot.id, call)).catch_unwind();
-        let end = execution.await.unwrap_or_else(|_| End::Error(asker.panicked().response.errors));
+    async fn run(mut self: Box<Self>, call: Box<(Call, Caller)>) {
+        let execution = AssertUnwindSafe(self.execute(call)).catch_unwind();
+        let end = execution.await.unwrap_or_else(|_| self.panicked());
+        let Self { outbox, slot, place, .. } = *self;
+        drop(place);
         // The client may use the id again as soon as it reads the last message.
         let id = slot.id.clone();
         drop(slot);
@@ -167,15 +183,19 @@ impl Work {
         }
     }
 
-    async fn execute(self, id: &str, call: Box<(Call, Caller)>) -> End {
+    fn panicked(&self) -> End {
+        End::Error(self.asker.panicked().response.errors)
+    }
+
+    async fn execute(&mut self, call: Box<(Call, Caller)>) -> End {
         let ready = match Box::pin(self.prepare(call)).await {
             Ok(ready) => ready,
             Err(errors) => return End::Error(errors),
         };
         if ready.kind == OperationKind::Subscription {
-            self.stream(id, ready).await
+            self.stream(ready).await
         } else {
-            Box::pin(self.answer(id, ready)).await
+            Box::pin(self.answer(ready)).await
         }
     }
 
@@ -194,33 +214,45 @@ impl Work {
     }
 
     /// Runs a query or a mutation.
-    async fn answer(self, id: &str, ready: ReadyOperation) -> End {
+    async fn answer(&mut self, ready: ReadyOperation) -> End {
+        let turn = match ready.kind {
+            // It is never closed.
+            OperationKind::Query => Arc::clone(&self.turns).acquire_owned().await.ok(),
+            OperationKind::Mutation | OperationKind::Subscription => None,
+        };
         let room = match self.shared.room().for_operation(ready.kind) {
             Ok(room) => room,
             Err(full) => return End::Error(self.asker.shed(full)),
         };
-        let Self { shared, outbox, asker, place } = self;
-        let outcome = operation::run(&shared, ready, asker.clone(), (place, room)).await;
-        match outcome.verdict {
+        let held = (self.place.take(), room);
+        let outcome = operation::run(&self.shared, ready, self.asker.clone(), held).await;
+        let sent = match outcome.verdict {
             Verdict::Executed => {
-                let sent = send_next(&outbox, id, outcome.response, &asker).await;
-                sent.err().unwrap_or(End::Complete)
+                let response = outcome.response;
+                let message = protocol::next(&self.slot.id, executed(&response));
+                drop(response);
+                self.send(message).await
             }
             Verdict::Refused | Verdict::TimedOut | Verdict::Failed => {
-                End::Error(outcome.response.errors)
+                Err(End::Error(outcome.response.errors))
             }
-        }
+        };
+        // A client that does not read has few answers that wait for room.
+        drop(turn);
+        sent.err().unwrap_or(End::Complete)
     }
 
-    async fn stream(&self, id: &str, ready: ReadyOperation) -> End {
-        let mut events = self.shared.engine().stream(ready);
-        while let Some(response) = events.next().await {
-            // Roots of subscriptions are not nullable: no data means that the whole event failed.
-            if response.data == Value::Null && !response.errors.is_empty() {
-                return End::Error(response.errors);
+    async fn stream(&self, ready: ReadyOperation) -> End {
+        let mut events = Box::pin(self.shared.engine().subscribe(ready)).await;
+        while let Some(answer) = events.next().await {
+            if answer.is_failure() {
+                return End::Error(answer.response.errors.clone());
             }
+            let data = answer.json(|response| reply::to_json(&executed(response)));
+            let message = protocol::next_written(&self.slot.id, data);
+            drop(answer);
             // Its room is given back before the next wait.
-            if let Err(end) = Box::pin(send_next(&self.outbox, id, response, &self.asker)).await {
+            if let Err(end) = Box::pin(self.send(message)).await {
                 return end;
             }
         }
@@ -231,22 +263,20 @@ impl Work {
         }
         End::Complete
     }
+
+    /// Sends a result, unless it is too long for the socket's buffer.
+    async fn send(&self, message: Message) -> Result<(), End> {
+        if outbox::length(&message) > ANSWER_BYTES_MAX {
+            tracing::error!("An answer was too long for a WebSocket");
+            let Asker { lang, request_id } = &self.asker;
+            let error = our_error(&Error::broken("too long"), *lang, request_id);
+            return Err(End::Error(vec![error]));
+        }
+        self.outbox.send(message).await;
+        Ok(())
+    }
 }
 
-/// Sends a result, unless it is too long for the socket's buffer.
-async fn send_next(
-    outbox: &Outbox,
-    id: &str,
-    response: async_graphql::Response,
-    asker: &Asker,
-) -> Result<(), End> {
-    let message = protocol::next(id, Body::new(&response, Extent::Executed));
-    drop(response);
-    if outbox::length(&message) > ANSWER_BYTES_MAX {
-        tracing::error!("An answer was too long for a WebSocket");
-        let error = our_error(&Error::broken("too long"), asker.lang, &asker.request_id);
-        return Err(End::Error(vec![error]));
-    }
-    outbox.send(message).await;
-    Ok(())
+fn executed(response: &Response) -> Body<'_> {
+    Body::new(response, Extent::Executed)
 }

@@ -159,6 +159,12 @@ pub(super) fn next(id: &str, body: impl Serialize) -> Message {
     message("next", Some(id), Some(body))
 }
 
+/// A result whose payload is JSON already.
+pub(super) fn next_written(id: &str, payload: &str) -> Message {
+    let id = to_json(&id);
+    Message::text(format!(r#"{{"type":"next","id":{id},"payload":{payload}}}"#))
+}
+
 /// The end of an operation that failed as a whole.
 pub(super) fn error(id: &str, errors: &[ServerError]) -> Message {
     message("error", Some(id), Some(errors))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, pending};
-use futures_util::stream::SplitStream;
+use futures_util::stream::{SplitSink, SplitStream};
 use serde_json::{Map, Value};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -52,8 +52,23 @@ impl From<Close> for Ending {
 }
 
 /// Serves a socket until it ends.
-pub(super) async fn run(shared: Shared, client: Client, socket: WebSocket) {
-    let (sink, mut frames) = socket.split();
+pub(super) fn run(
+    shared: Shared,
+    client: Client,
+    socket: WebSocket,
+) -> impl Future<Output = ()> + Send {
+    // Before the task begins, which would keep room for all that it is begun with. What happens
+    // rarely is in boxes for the same reason.
+    let (sink, frames) = socket.split();
+    converse(shared, client, sink, frames)
+}
+
+async fn converse(
+    shared: Shared,
+    client: Client,
+    sink: SplitSink<WebSocket, Message>,
+    mut frames: SplitStream<WebSocket>,
+) {
     let (outbox, inbox) = outbox::open();
     let mut writer = pin!(outbox::write(sink, inbox, shared.limits().write_timeout));
     let mut session = Session::new(shared, client, outbox.clone());
@@ -68,11 +83,11 @@ pub(super) async fn run(shared: Shared, client: Client, socket: WebSocket) {
             tracing::debug!("A socket is closed: {close:?}");
             outbox.close(close.frame());
             writer.await;
-            let _ = timeout(GOODBYE, linger(&mut frames, &close)).await;
+            let _ = Box::pin(timeout(GOODBYE, linger(&mut frames, &close))).await;
         }
         // Reading on lets the library send its goodbye.
         Ending::Theirs => {
-            let _ = timeout(GOODBYE, frames.next()).await;
+            let _ = Box::pin(timeout(GOODBYE, frames.next())).await;
         }
         Ending::Lost => {}
     }
@@ -141,11 +156,11 @@ impl Session {
             let deadline = self.deadline();
             let step = tokio::select! {
                 biased;
-                () = stopping.cancelled() => return restart().await.into(),
-                signed_in = signed_in(&mut self.phase) => self.open(signed_in).await,
-                () = sleep_until(deadline) => self.tick().await,
+                () = stopping.cancelled() => return Box::pin(restart()).await.into(),
+                signed_in = signed_in(&mut self.phase) => Box::pin(self.open(signed_in)).await,
+                () = sleep_until(deadline) => Box::pin(self.tick()).await,
                 frame = frames.next() => match frame {
-                    Some(Ok(frame)) => self.take(frame).await,
+                    Some(Ok(frame)) => Box::pin(self.take(frame)).await,
                     Some(Err(error)) => Err(broken(error)),
                     None => Err(Ending::Lost),
                 },

@@ -7,7 +7,6 @@ use async_graphql::parser::types::{
     BaseType, FieldDefinition, InputValueDefinition, Type, TypeDefinition, TypeKind,
     TypeSystemDefinition,
 };
-use futures_util::StreamExt;
 use musubi::actor::Actor;
 use musubi::error::Lang;
 use musubi::graphql::caller::Caller;
@@ -185,7 +184,8 @@ pub(super) async fn reply_in(
     let response = match app.engine.prepare(call, caller) {
         Prepared::Refused(refused) => panic!("{document}: {:?}", refused.response.errors),
         Prepared::Ready(ready) if ready.kind == OperationKind::Subscription => {
-            app.engine.stream(ready).next().await.unwrap()
+            let answer = app.engine.subscribe(ready).await.next().await.unwrap();
+            return json!(answer.response);
         }
         Prepared::Ready(ready) => app.engine.execute(ready).await.response,
     };

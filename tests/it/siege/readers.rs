@@ -64,7 +64,7 @@ async fn who_does_not_read_a_socket_is_disconnected_and_costs_little() {
     let mut process = home.serve().await;
     let token = &home.guests().admin;
     let witness = Witness::begin(&process, token).await;
-    witness.ends("calm").await;
+    witness.calm().await;
     let before = Footprint::of(&process);
     let readers = sized(20, 200);
     let reads = async || {
@@ -81,6 +81,7 @@ async fn who_does_not_read_a_socket_is_disconnected_and_costs_little() {
         println!("{readers} sockets that are not read: {during:?}");
         // An outbox of 1 MiB, an answer that waits for room, and what is being made.
         assert!(during.memory_mb < before.memory_mb + 64 + 4 * readers as u64, "{during:?}");
+        witness.tells("while they do not read").await;
         before.comes_back(&process, "sockets that are not read").await;
     };
     let all = join_all((0..readers).map(|_| reads()));
@@ -88,8 +89,7 @@ async fn who_does_not_read_a_socket_is_disconnected_and_costs_little() {
         () = async { all.await; pending().await } => {}
         () = looks => {}
     }
-    // So many long answers at once are work enough to delay others; afterwards all is as before.
-    Witness::begin(&process, token).await.ends("when they are gone").await;
+    witness.ends("to the end").await;
     process.stop().await;
 }
 

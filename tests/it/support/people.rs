@@ -172,9 +172,13 @@ impl Person {
         query: &str,
         variables: Value,
     ) -> futures_util::stream::BoxStream<'static, Value> {
-        use futures_util::StreamExt;
-        let stream = self.engine.stream(self.prepares(query, variables));
-        stream.map(|response| serde_json::to_value(response).unwrap()).boxed()
+        use futures_util::{StreamExt, stream};
+        let (engine, ready) = (self.engine.clone(), self.prepares(query, variables));
+        let begun = stream::once(async move { engine.subscribe(ready).await });
+        let events = begun.flat_map(|events| {
+            stream::unfold(events, async |mut events| Some((events.next().await?, events)))
+        });
+        events.map(|answer| serde_json::to_value(&answer.response).unwrap()).boxed()
     }
 }
 

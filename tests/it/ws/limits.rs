@@ -1,13 +1,14 @@
 //! Bounds of sockets, and what time does to them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use musubi::http::Limits;
 use serde_json::{Value, json};
 
-use super::{BALANCE, Client, Seen};
-use crate::http::stage::until;
+use super::{BALANCE, Client, IDLES, Seen, typename};
+use crate::http::stage::{Stage, until};
 use crate::support::{Setting, TestServer};
 
 async fn serve(limits: Limits) -> TestServer {
@@ -116,4 +117,69 @@ async fn a_second_init_closes_the_socket_also_while_the_first_is_pending() {
         seen = client.see().await;
     }
     assert_eq!(seen, Seen::Closed(4429, "Too many initialisation requests".to_owned()));
+}
+
+#[tokio::test]
+async fn four_queries_of_a_socket_run_at_once_and_the_others_wait_and_are_answered() {
+    let (server, stage) = Stage::serve(Limits::default()).await;
+    let mut client = Client::signed_in(&server).await;
+    for id in 0..50 {
+        client.subscribe(&id.to_string(), "{ waits }").await;
+    }
+    client.subscribe("one more", "{ __typename }").await;
+    let error = client.see_message().await;
+    assert_eq!((&error["type"], &error["id"]), (&json!("error"), &json!("one more")));
+    assert_eq!(error["payload"][0]["extensions"]["code"], "RATE_LIMITED");
+    stage.see_begun(4).await;
+    client.see_nothing().await;
+    let mut other = Client::signed_in(&server).await;
+    other.subscribe("1", "{ __typename }").await;
+    assert_eq!(other.see_message().await, typename("1"));
+    stage.see_begun(4).await;
+
+    stage.open_gate();
+    let mut answered = BTreeSet::new();
+    while answered.len() < 50 {
+        let message = client.see_message().await;
+        match message["type"].as_str() {
+            Some("next") => assert_eq!(message["payload"]["data"]["waits"], true),
+            Some("complete") => assert!(answered.insert(message["id"].to_string())),
+            _ => panic!("{message}"),
+        }
+    }
+    stage.see_begun(50).await;
+    client.see_nothing().await;
+}
+
+#[tokio::test]
+async fn waiting_queries_hold_up_neither_mutations_nor_subscriptions_and_leave_when_told() {
+    let (server, stage) = Stage::serve(Limits::default()).await;
+    let mut client = Client::signed_in(&server).await;
+    for id in 0..6 {
+        client.subscribe(&id.to_string(), "{ waits }").await;
+    }
+    stage.see_begun(4).await;
+    client.subscribe("live", IDLES).await;
+    assert_eq!(client.see_message().await["payload"]["data"]["idles"], true);
+    client.subscribe("paid", "mutation { waits }").await;
+    stage.see_begun(5).await;
+
+    // One that waits gives up its place in the queue, then one that runs gives up its turn. Which
+    // of the six run is chance only as long as they are not asked for one by one.
+    client.send(json!({ "type": "complete", "id": "5" })).await;
+    client.see_nothing().await;
+    client.send(json!({ "type": "complete", "id": "0" })).await;
+    stage.see_left(1).await;
+    stage.see_begun(6).await;
+
+    stage.open_gate();
+    let mut answered = BTreeSet::new();
+    while answered.len() < 5 {
+        let message = client.see_message().await;
+        if message["type"] == "complete" {
+            answered.insert(message["id"].as_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!(answered, ["1", "2", "3", "4", "paid"].map(str::to_owned).into());
+    client.see_nothing().await;
 }

@@ -50,6 +50,8 @@ pub struct Parts {
     pub batches: Batches,
     /// The models' provider.
     pub models: Arc<dyn ChatModel>,
+    /// Providers.
+    pub oauth: Arc<crate::external::oauth::Providers>,
     /// This process, in leases and events.
     pub node: Uuid,
 }
@@ -66,7 +68,7 @@ impl App {
         let db = Db::connect(&config.database, Arc::new(events.clone())).await?;
         let config = Arc::new(config);
         let parts =
-            Parts { config, clock, db, events, crypto, tokens, tasks, batches, models, node };
+            Parts { config, clock, db, events, crypto, tokens, tasks, batches, models, oauth: Arc::default(), node };
         Ok(Self(Arc::new(parts)))
     }
 

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -80,8 +81,10 @@ pub struct Config {
     pub openai_base_url: String,
     /// How long a hold stays without its owner renewing it.
     pub hold_lease: Duration,
-    /// Browser origins besides our own that may open a WebSocket.
+    /// Browser origins besides our own and those of the tenants' sites that may come.
     pub allowed_origins: Vec<String>,
+    /// Proxies whose word about the sender's address counts.
+    pub trusted_proxies: Vec<IpNet>,
     /// Log lines as JSON.
     pub log_json: bool,
     /// What is logged, as `tracing` filters say it.
@@ -196,6 +199,7 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
                 .unwrap_or_else(|| "https://api.openai.com/v1".to_owned()),
             hold_lease: Duration::from_secs(lease),
             allowed_origins: self.list("ALLOWED_ORIGINS"),
+            trusted_proxies: self.networks("TRUSTED_PROXIES"),
             log_json: self.text("LOG_FORMAT").as_deref() == Some("json"),
             log_filter: self.text("RUST_LOG").unwrap_or_else(|| "info,sqlx=warn".to_owned()),
         })
@@ -253,6 +257,18 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
     fn list(&mut self, name: &str) -> Vec<String> {
         let text = self.text(name).unwrap_or_default();
         text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// Networks or single addresses.
+    fn networks(&mut self, name: &str) -> Vec<IpNet> {
+        let mut networks = Vec::new();
+        for item in self.list(name) {
+            match item.parse().or_else(|_| item.parse::<IpAddr>().map(IpNet::from)) {
+                Ok(network) => networks.push(network),
+                Err(_) => self.problem(name, "is not a list of addresses and networks"),
+            }
+        }
+        networks
     }
 
     /// A custom endpoint often needs no key; OpenAI's own always does.

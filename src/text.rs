@@ -44,3 +44,21 @@ macro_rules! text_enum {
 pub fn canonical_email(email: &str) -> String {
     email.trim().to_lowercase()
 }
+
+/// An address in its canonical form, if the text has the shape of one: a local part of at most 64
+/// characters, a domain with a dot, 254 bytes at most (RFC 5321 §4.5.3.1), nothing invisible.
+pub fn email_address(text: &str) -> Option<String> {
+    let canonical = canonical_email(text);
+    let (local, domain) = canonical.rsplit_once('@')?;
+    let is_local = (1..=64).contains(&local.chars().count()) && !local.contains('@');
+    let labels = || domain.split('.');
+    let is_label = |label: &str| {
+        let is_letter = |it: char| it.is_alphanumeric() || it == '-';
+        !label.is_empty() && label.chars().all(is_letter) && !label.starts_with('-')
+    };
+    let is_domain = labels().count() >= 2 && labels().all(is_label);
+    let is_plain = !canonical.chars().any(|it| {
+        it.is_whitespace() || it.is_control() || "<>()[],;:\\\"".contains(it)
+    });
+    (is_local && is_domain && is_plain && canonical.len() <= 254).then_some(canonical)
+}

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
@@ -52,6 +54,8 @@ pub struct Tokens {
     issuer: String,
     signing: (String, EncodingKey),
     verifying: HashMap<String, DecodingKey>,
+    /// The verifying keys for others (RFC 7517), the signing one first.
+    published: serde_json::Value,
 }
 
 impl Tokens {
@@ -59,10 +63,16 @@ impl Tokens {
     pub fn new(issuer: &str, keys: &[Key]) -> Result<Self> {
         let mut signing = None;
         let mut verifying = HashMap::new();
+        let mut published = Vec::new();
         for key in keys {
             let pair = Ed25519KeyPair::from_seed_unchecked(&key.secret).map_err(Error::broken)?;
             let public = DecodingKey::from_ed_der(pair.public_key().as_ref());
             verifying.insert(key.kid.clone(), public);
+            // RFC 8037 §2: an octet key pair's public part.
+            published.push(serde_json::json!({
+                "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": key.kid,
+                "x": URL_SAFE_NO_PAD.encode(pair.public_key().as_ref()),
+            }));
             if signing.is_none() {
                 let document = pair.to_pkcs8().map_err(Error::broken)?;
                 let private = EncodingKey::from_ed_der(document.as_ref());
@@ -70,7 +80,13 @@ impl Tokens {
             }
         }
         let signing = signing.ok_or_else(|| Error::broken("no key for tokens"))?;
-        Ok(Self { issuer: issuer.to_owned(), signing, verifying })
+        let published = serde_json::json!({ "keys": published });
+        Ok(Self { issuer: issuer.to_owned(), signing, verifying, published })
+    }
+
+    /// The keys that verify our tokens, as a JSON Web Key Set.
+    pub fn jwks(&self) -> &serde_json::Value {
+        &self.published
     }
 
     /// Signs a token.

@@ -1,5 +1,7 @@
 //! Who may come in: browser origins, and bearer tokens.
 
+use std::sync::Arc;
+
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri};
 
@@ -7,12 +9,15 @@ use axum::response::{IntoResponse, Response};
 
 use crate::actor::Actor;
 use crate::app::App;
-use crate::config::Config;
 use crate::error::{Error, Lang};
+use crate::http::Shared;
+use crate::http::perimeter::canonical;
 use crate::http::reply::Refusal;
 use crate::identity;
+use crate::identity::service::site::Place;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 /// How long a browser may remember that a listed origin may come.
 const PREFLIGHT_SECONDS: &str = "600";
 
@@ -22,16 +27,22 @@ pub(super) enum Origin {
     /// Our own pages, or no browser at all.
     Own,
     /// A listed origin; its browser must be told so.
-    Listed(HeaderValue),
+    Listed {
+        /// As the browser wrote it.
+        value: HeaderValue,
+        /// The site whose page it is; none for those of `ALLOWED_ORIGINS`.
+        site: Option<Arc<Place>>,
+    },
 }
 
 /// Refuses what other sites' pages send. Tokens travel in headers that such pages cannot set, so
 /// this guards what is open to anonymous callers, and WebSockets, for which browsers do not ask.
 pub(super) fn check_origin(
-    config: &Config,
+    shared: &Shared,
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Result<Origin, Refusal> {
+    let config = &shared.app().config;
     let is_cross_site = headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site");
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let origin = match (origins.next(), origins.next()) {
@@ -41,8 +52,9 @@ pub(super) fn check_origin(
         (Some(_), Some(_)) => return Err(Refusal::origin()),
     };
     let text = origin.to_str().map_err(|_| Refusal::origin())?;
-    if config.allowed_origins.iter().any(|listed| is_same_origin(listed, text)) {
-        return Ok(Origin::Listed(origin.clone()));
+    let site = shared.perimeter().site(text);
+    if site.is_some() || config.allowed_origins.iter().any(|it| is_same_origin(it, text)) {
+        return Ok(Origin::Listed { value: origin.clone(), site });
     }
     let is_own = is_same_origin(&config.public_url, text) || is_at_host(text, uri, headers);
     if is_own && !is_cross_site { Ok(Origin::Own) } else { Err(Refusal::origin()) }
@@ -52,7 +64,7 @@ pub(super) fn check_origin(
 pub(super) fn preflight(method: &Method, headers: &HeaderMap, origin: &Origin) -> Option<Response> {
     let is_question =
         method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    let Origin::Listed(_) = origin else { return None };
+    let Origin::Listed { .. } = origin else { return None };
     is_question.then(|| {
         let answers = [
             (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
@@ -70,8 +82,11 @@ pub(super) fn preflight(method: &Method, headers: &HeaderMap, origin: &Origin) -
 pub(super) fn add_cors(response: &mut Response, origin: &Origin) {
     let headers = response.headers_mut();
     headers.append(header::VARY, HeaderValue::from_static("origin"));
-    if let Origin::Listed(origin) = origin {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    if let Origin::Listed { value, .. } = origin {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, value.clone());
+        // The refresh token's cookie; everything else goes by headers.
+        let credentials = HeaderValue::from_static("true");
+        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, credentials);
         let exposed = HeaderValue::from_static("x-request-id, retry-after");
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
@@ -109,27 +124,36 @@ fn bearer(value: &str) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && is_token).then_some(token)
 }
 
-/// Whether `url` begins with the origin that a browser names. Browsers leave the default port out.
+/// Whether two addresses are of one origin. Browsers leave the default port out.
 fn is_same_origin(url: &str, origin: &str) -> bool {
-    let (Ok(url), Ok(origin)) = (url.parse::<Uri>(), origin.parse::<Uri>()) else { return false };
-    let parts = |uri: &Uri| {
-        let scheme = uri.scheme_str()?.to_ascii_lowercase();
-        let default = if scheme == "https" { 443 } else { 80 };
-        let port = uri.port_u16().unwrap_or(default);
-        Some((scheme, uri.host()?.to_ascii_lowercase(), port))
-    };
-    let own = parts(&url);
-    own.is_some() && own == parts(&origin)
+    let own = canonical(url);
+    own.is_some() && own == canonical(origin)
 }
 
 /// Whether the origin is the very host that the request was sent to.
 fn is_at_host(origin: &str, uri: &Uri, headers: &HeaderMap) -> bool {
+    let named = origin.split_once("://").map(|(_, authority)| authority.to_ascii_lowercase());
+    named.is_some() && named == host(uri, headers)
+}
+
+/// The host that the request was sent to, in lower case.
+pub(super) fn host(uri: &Uri, headers: &HeaderMap) -> Option<String> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     // HTTP/2 names the host in the address.
     let host = host.or_else(|| uri.authority().map(|authority| authority.as_str()));
-    let named = origin.split_once("://").map(|(_, authority)| authority);
-    match (host, named) {
-        (Some(host), Some(named)) => host.eq_ignore_ascii_case(named),
-        (None, _) | (_, None) => false,
-    }
+    host.map(str::to_ascii_lowercase)
+}
+
+/// Whether the browser opens a page: somebody followed a link.
+pub(super) fn is_navigation(headers: &HeaderMap) -> bool {
+    headers.get(SEC_FETCH_MODE).is_some_and(|mode| mode == "navigate")
+        && !headers.contains_key(header::ORIGIN)
+}
+
+/// Whether an address is one of ours, or of a page that may come.
+pub(super) fn is_listed(shared: &Shared, address: &str) -> bool {
+    let config = &shared.app().config;
+    is_same_origin(&config.public_url, address)
+        || shared.perimeter().site(address).is_some()
+        || config.allowed_origins.iter().any(|listed| is_same_origin(listed, address))
 }

@@ -28,6 +28,9 @@
 //! transport itself are English, for those who write clients.
 
 mod access;
+mod auth;
+mod body;
+mod client;
 mod envelope;
 mod graphiql;
 mod graphql_http;
@@ -36,11 +39,14 @@ mod health;
 mod limits;
 mod operation;
 mod overload;
+mod perimeter;
+mod presence;
 mod reply;
 mod server;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -58,6 +64,8 @@ pub use graphiql::{Prefill, Prefiller};
 pub use health::Probe;
 pub use limits::Limits;
 use overload::Room;
+use perimeter::Perimeter;
+use presence::Presence;
 use reply::Refusal;
 pub use server::{serve, serve_until_signalled};
 
@@ -84,6 +92,10 @@ struct Inner {
     engine: Engine,
     limits: Limits,
     room: Room,
+    perimeter: Perimeter,
+    presence: Arc<Presence>,
+    /// Links that addresses ask for.
+    links: client::Counter,
     graphiql: Option<Prefiller>,
     health: health::Health,
     is_draining: AtomicBool,
@@ -96,6 +108,9 @@ impl Shared {
             app: setup.app,
             engine: setup.engine,
             room: Room::new(&setup.limits),
+            perimeter: Perimeter::default(),
+            presence: Arc::default(),
+            links: client::Counter::new(LINKS_WINDOW, LINKS_MAX),
             limits: setup.limits,
             graphiql: setup.graphiql,
             is_draining: AtomicBool::new(false),
@@ -119,6 +134,41 @@ impl Shared {
         &self.0.room
     }
 
+    /// The sites whose pages may come.
+    fn perimeter(&self) -> &Perimeter {
+        &self.0.perimeter
+    }
+
+    /// Who has sockets open here.
+    fn presence(&self) -> &Arc<Presence> {
+        &self.0.presence
+    }
+
+    /// Links that addresses ask for.
+    fn links(&self) -> &client::Counter {
+        &self.0.links
+    }
+
+    /// Where the forms of our small pages may lead, as a policy says it: a person's way goes on to
+    /// the site that they came from.
+    fn targets(&self) -> &'static str {
+        if self.app().config.is_production() {
+            "https:"
+        } else {
+            "https: http://localhost:* http://127.0.0.1:*"
+        }
+    }
+
+    /// Starts what follows the database beside requests.
+    async fn follow(&self) {
+        self.perimeter().load(self.app()).await;
+        let tasks = &self.app().tasks;
+        let shared = self.clone();
+        tasks.spawn(async move { shared.perimeter().follow(shared.app()).await });
+        let shared = self.clone();
+        tasks.spawn(async move { shared.presence().listen(shared.app()).await });
+    }
+
     /// Whether a shutdown has begun.
     fn is_draining(&self) -> bool {
         self.0.is_draining.load(Ordering::Relaxed)
@@ -130,6 +180,9 @@ impl Shared {
     }
 }
 
+/// Sign-in links that one address may ask for within [`LINKS_WINDOW`].
+const LINKS_MAX: u32 = 30;
+const LINKS_WINDOW: Duration = Duration::from_secs(15 * 60);
 /// Shorter answers are not compressed: they fit into one packet either way.
 const ANSWER_BYTES_MIN: u64 = 1024;
 
@@ -147,6 +200,7 @@ fn router(shared: &Shared) -> Router {
             .route("/graphiql/assets/{name}", get(graphiql::asset));
     }
     routes
+        .merge(auth::routes())
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .with_state(shared.clone())

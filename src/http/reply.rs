@@ -168,8 +168,48 @@ impl Refusal {
                 Self { retry_after_seconds: Some(RETRY_SECONDS), ..refusal }
             }
             // `authenticate` says nothing else; if it does, that is a fault of ours.
-            _ => Self::internal(lang),
+            _ => {
+                tracing::error!(%error, "Somebody could not come in: {error}");
+                Self::internal(lang)
+            }
         }
+    }
+
+    /// What a service says, outside GraphQL.
+    pub(super) fn of(error: &Error, lang: Lang) -> Self {
+        let code = error.code();
+        let status = match code {
+            Code::Unauthenticated | Code::Unavailable | Code::Timeout | Code::Internal => {
+                return Self::sign_in(error, lang);
+            }
+            Code::Forbidden => StatusCode::FORBIDDEN,
+            Code::NotFound => StatusCode::NOT_FOUND,
+            Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Code::IdempotencyConflict
+            | Code::StaleVersion
+            | Code::InsufficientCredits
+            | Code::FunctionUnavailable
+            | Code::ModelUnavailable
+            | Code::InvalidState => StatusCode::CONFLICT,
+            Code::InvalidId | Code::InvalidInput => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, code.as_str(), error.message(lang))
+    }
+
+    /// The address has asked too often.
+    pub(super) fn too_often(lang: Lang) -> Self {
+        let message = lang.pick(
+            "リクエストが多すぎます。しばらくしてからお試しください。",
+            "Too many requests. Please try again later.",
+        );
+        let refusal =
+            Self::new(StatusCode::TOO_MANY_REQUESTS, Code::RateLimited.as_str(), message);
+        Self { retry_after_seconds: Some(60), ..refusal }
+    }
+
+    /// The status of the answer.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// Too much runs at once.

@@ -34,6 +34,16 @@ pub enum IdentityError {
     LastWay,
     /// The tenant was closed.
     TenantClosed,
+    /// The link or the code is over, or was used before.
+    LinkOver,
+    /// The provider does not say that the address is theirs.
+    AddressUnverified,
+    /// An account with this address is there, but never proved the address.
+    LinkNeedsProof,
+    /// Nobody with this address may come in here.
+    Unknown,
+    /// A hand-over needs the person's consent.
+    ConsentMissing,
 }
 
 impl DomainError for IdentityError {
@@ -46,8 +56,12 @@ impl DomainError for IdentityError {
             | Self::InvitationOver
             | Self::AccountTaken
             | Self::LastWay
-            | Self::TenantClosed => Code::InvalidState,
-            Self::Taken { .. } => Code::InvalidInput,
+            | Self::TenantClosed
+            | Self::LinkOver
+            | Self::AddressUnverified
+            | Self::LinkNeedsProof
+            | Self::Unknown => Code::InvalidState,
+            Self::Taken { .. } | Self::ConsentMissing => Code::InvalidInput,
         }
     }
 
@@ -82,6 +96,26 @@ impl DomainError for IdentityError {
             Self::TenantClosed => {
                 lang.pick("このテナントは閉鎖されています。", "The tenant was closed.")
             }
+            Self::LinkOver => lang.pick(
+                "このリンクは無効か、期限が切れています。もう一度お試しください。",
+                "This link is over or was used before. Please ask for a new one.",
+            ),
+            Self::AddressUnverified => lang.pick(
+                "連携先で確認済みのメールアドレスが必要です。",
+                "The provider has no verified e-mail address of yours.",
+            ),
+            Self::LinkNeedsProof => lang.pick(
+                "このメールアドレスのアカウントがあります。メールでサインインしてから連携してください。",
+                "There is an account with this address. Sign in by e-mail, then link this one.",
+            ),
+            Self::Unknown => lang.pick(
+                "このメールアドレスは登録されていません。管理者に招待を依頼してください。",
+                "This address is not known here. Ask an administrator to invite you.",
+            ),
+            Self::ConsentMissing => lang.pick(
+                "サイト間の引き継ぎには同意が必要です。",
+                "Going on to the other site needs your consent.",
+            ),
         }
     }
 

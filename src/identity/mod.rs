@@ -5,12 +5,19 @@ pub mod error;
 pub mod graphql;
 pub mod sign_in {
     //! How people come in and stay: sessions, and the ways to begin one.
+    mod entry;
+    pub mod hand_over;
+    pub mod invitation;
+    mod letters;
+    pub mod link;
+    pub mod provider;
     pub mod session;
 }
 pub mod service {
     //! People, tenants and keys, a file for each use case.
     pub mod key;
     pub mod people;
+    pub mod site;
     pub mod standing;
 }
 

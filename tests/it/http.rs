@@ -103,7 +103,7 @@ fn join_chunks(mut rest: &[u8]) -> Vec<u8> {
     }
 }
 
-fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut text = format!("{method} {path} HTTP/1.1\r\nhost: musubi.test\r\n");
     for (name, value) in headers {
         text.push_str(&format!("{name}: {value}\r\n"));
@@ -115,7 +115,7 @@ fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> V
     [text.as_bytes(), body].concat()
 }
 
-async fn send(
+pub(crate) async fn send(
     server: &TestServer,
     method: &str,
     path: &str,

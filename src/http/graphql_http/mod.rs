@@ -4,17 +4,12 @@
 mod negotiation;
 mod params;
 
-use std::time::Duration;
-
-use axum::body::{Body, BodyDataStream};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use bytes::BytesMut;
-use futures_util::StreamExt;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Method, StatusCode};
-use tokio::time::timeout;
 
 use crate::graphql::caller::Caller;
 use crate::graphql::engine::{Call, OperationKind, Prepared};
@@ -22,20 +17,15 @@ use crate::http::envelope::{self, RequestId};
 use crate::http::operation::{self, Asker, Outcome, Verdict};
 use crate::http::overload::Place;
 use crate::http::reply::{self, Extent, Refusal};
-use crate::http::{Limits, Shared, access, graphql_ws};
+use crate::http::{Shared, access, body, graphql_ws};
 use negotiation::Media;
 pub(super) use params::from_object;
-
-/// A body beyond the limit is read on for so long and so far, so that a client that still writes
-/// sees the refusal and not a reset connection.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 8 * 1024 * 1024;
 
 /// Answers any request to `/graphql`.
 pub(super) async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let id = RequestId::of(&parts.extensions);
-    let origin = match access::check_origin(&shared.app().config, &parts.uri, &parts.headers) {
+    let origin = match access::check_origin(&shared, &parts.uri, &parts.headers) {
         Ok(origin) => origin,
         Err(refusal) => return refusal.reply(&id),
     };
@@ -62,7 +52,9 @@ async fn respond(
     let call = if parts.method == Method::GET {
         params::from_query(&parts.uri)?
     } else {
-        params::from_body(&read(body, &parts.headers, shared.limits()).await?)?
+        let limits = shared.limits();
+        let bounds = (limits.body_bytes_max, limits.body_timeout);
+        params::from_body(&body::read(body, &parts.headers, bounds).await?)?
     };
     // Before the sign-in asks the database: what is refused must cost next to nothing.
     let place = shared.room().for_reading(&call).map_err(|full| Refusal::overload(full, lang))?;
@@ -89,53 +81,6 @@ fn check_head(parts: &Parts) -> Result<Media, Refusal> {
     }
     let media = accepted.map(|accepted| accepted.media).ok_or_else(Refusal::not_acceptable)?;
     if negotiation::is_plain_json(&parts.headers) { Ok(media) } else { Err(Refusal::media_type()) }
-}
-
-/// Reads the body within its limit and its time.
-async fn read(body: Body, headers: &HeaderMap, limits: &Limits) -> Result<BytesMut, Refusal> {
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok())
-        .unwrap_or(0);
-    let mut stream = body.into_data_stream();
-    let result = if announced > limits.body_bytes_max {
-        Err(Refusal::too_large())
-    } else {
-        let collected = collect(&mut stream, announced, limits.body_bytes_max);
-        timeout(limits.body_timeout, collected).await.unwrap_or_else(|_| Err(Refusal::too_slow()))
-    };
-    // A client that waits for "100 Continue" has sent nothing yet, and reading would ask for it.
-    if result.is_err() && !headers.contains_key(header::EXPECT) {
-        // However it ends, the refusal goes out.
-        let _ = timeout(LINGER, linger(&mut stream)).await;
-    }
-    result
-}
-
-async fn collect(
-    stream: &mut BodyDataStream,
-    announced: usize,
-    bytes_max: usize,
-) -> Result<BytesMut, Refusal> {
-    let mut bytes = BytesMut::with_capacity(announced);
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|_| Refusal::malformed("The body broke off."))?;
-        if bytes.len() + chunk.len() > bytes_max {
-            return Err(Refusal::too_large());
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
-}
-
-async fn linger(stream: &mut BodyDataStream) {
-    let mut seen = 0;
-    while let Some(Ok(chunk)) = stream.next().await {
-        seen += chunk.len();
-        if seen > LINGER_BYTES {
-            return;
-        }
-    }
 }
 
 async fn run(

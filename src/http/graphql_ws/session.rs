@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tungstenite::error::ProtocolError;
 
-use crate::actor::Actor;
+use crate::actor::{Actor, Credential};
 use crate::error::{Error, Lang};
 use crate::graphql::caller::Caller;
 use crate::http::Shared;
@@ -21,6 +21,8 @@ use crate::http::graphql_ws::operations::Operations;
 use crate::http::graphql_ws::outbox::{self, Outbox};
 use crate::http::graphql_ws::protocol::{self, Close, Incoming};
 use crate::http::overload::CallerPlace;
+use crate::http::presence::Attendance;
+use crate::identity;
 
 /// How long a peer may take to say goodbye after us.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -28,6 +30,9 @@ const GOODBYE: Duration = Duration::from_secs(2);
 const RESTART_SPREAD_MS: u64 = 1_000;
 /// A sign-in that takes longer has failed.
 const SIGN_IN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often it is asked whether a caller may still be here.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Who opened the socket, as far as the handshake tells.
 pub(super) struct Client {
@@ -120,8 +125,12 @@ struct Session {
     phase: Phase,
     /// Among all sockets of the node, and among those of the caller.
     places: (Option<OwnedSemaphorePermit>, Option<CallerPlace>),
+    /// Tells when what let the caller in has ended.
+    attendance: Option<Attendance>,
     opened: Instant,
     next_ping: Instant,
+    /// When it is asked again whether the caller may still be here.
+    next_look: Instant,
     /// Whether the peer was heard since the last ping.
     is_heard: bool,
 }
@@ -137,8 +146,10 @@ impl Session {
             operations,
             phase: Phase::Fresh,
             places: (None, None),
+            attendance: None,
             opened,
             next_ping: opened,
+            next_look: opened,
             is_heard: true,
         };
         session.plan_ping();
@@ -157,6 +168,7 @@ impl Session {
             let step = tokio::select! {
                 biased;
                 () = stopping.cancelled() => return Box::pin(restart()).await.into(),
+                () = ended(&self.attendance) => return Close::Forbidden.into(),
                 signed_in = signed_in(&mut self.phase) => Box::pin(self.open(signed_in)).await,
                 () = sleep_until(deadline) => Box::pin(self.tick()).await,
                 frame = frames.next() => match frame {
@@ -240,6 +252,8 @@ impl Session {
                 let user = actor.as_ref().map(|actor| actor.user_id);
                 let place = self.shared.room().for_caller(user).map_err(|_| Close::Overloaded)?;
                 self.places.1 = Some(place);
+                self.attendance = actor.as_ref().and_then(|it| self.shared.presence().attend(it));
+                self.next_look = Instant::now() + LOOK_EVERY;
                 self.phase = Phase::Open(actor);
                 self.outbox.send(protocol::ack()).await;
                 Ok(())
@@ -279,10 +293,24 @@ impl Session {
             tracing::debug!("A socket is dead");
             return Err(Ending::Lost);
         }
+        if Instant::now() >= self.next_look {
+            self.next_look = Instant::now() + LOOK_EVERY;
+            Box::pin(self.look()).await?;
+        }
         self.is_heard = false;
         self.plan_ping();
         self.outbox.send(Message::Ping(bytes::Bytes::new())).await;
         Ok(())
+    }
+
+    /// Asks whether the caller may still be here: the word that a session ended may get lost.
+    async fn look(&self) -> Result<(), Close> {
+        let Phase::Open(Some(actor)) = &self.phase else { return Ok(()) };
+        match timeout(SIGN_IN_PATIENCE, identity::refresh(self.shared.app(), actor)).await {
+            Ok(Err(Error::Unauthenticated | Error::Forbidden)) => Err(Close::Forbidden),
+            // A database that is away for a moment ends nothing.
+            Ok(Ok(_) | Err(_)) | Err(_) => Ok(()),
+        }
     }
 
     /// Pings come with some jitter, lest those of many sockets meet.
@@ -294,12 +322,24 @@ impl Session {
     /// How long the token is still valid; `None` when it is over.
     fn left(&self) -> Option<Duration> {
         let Phase::Open(Some(actor)) = &self.phase else { return Some(Duration::MAX) };
+        if let Credential::Session(_) = actor.credential {
+            // It goes on as long as the session, whose first token it showed in time.
+            return Some(Duration::MAX);
+        }
         let left = actor.expires_at - self.shared.app().clock.now();
         left.to_std().ok().filter(|left| !left.is_zero())
     }
 
     fn is_over(&self) -> bool {
         self.left().is_none()
+    }
+}
+
+/// The end of the session or the API key; never, when there is none.
+async fn ended(attendance: &Option<Attendance>) {
+    match attendance {
+        Some(attendance) => attendance.ended().await,
+        None => pending().await,
     }
 }
 

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use crate::http::Limits;
+use crate::http::client::Peer;
 use crate::http::server::Place;
 use crate::http::server::activity::{Activity, Busy};
 use crate::http::server::stream::Guarded;
@@ -30,6 +31,7 @@ pub(super) struct Connection {
     router: Router,
     activity: Arc<Activity>,
     place: Place,
+    peer: Option<Peer>,
 }
 
 /// How far the end of a connection is.
@@ -45,11 +47,11 @@ enum Ending {
 
 impl Connection {
     pub(super) fn new(router: Router, place: Place) -> Self {
-        Self { router, activity: Arc::new(Activity::new()), place }
+        Self { router, activity: Arc::new(Activity::new()), place, peer: None }
     }
 
     pub(super) async fn run(
-        self,
+        mut self,
         stream: TcpStream,
         builder: Arc<Builder<TokioExecutor>>,
         limits: Limits,
@@ -57,6 +59,7 @@ impl Connection {
         aborting: CancellationToken,
     ) {
         let activity = Arc::clone(&self.activity);
+        self.peer = stream.peer_addr().ok().map(|peer| Peer(peer.ip()));
         let stream = Guarded::new(stream, Arc::clone(&activity), &limits);
         let service = TowerToHyperService::new(self);
         let mut connection =
@@ -111,6 +114,9 @@ where
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Arc::clone(&self.place));
+        if let Some(peer) = self.peer {
+            request.extensions_mut().insert(peer);
+        }
         let activity = Arc::clone(&self.activity);
         let busy = Busy::begin(&activity);
         if request.version() == Version::HTTP_2 {

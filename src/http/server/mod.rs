@@ -65,6 +65,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
     let shared = Shared::new(setup);
+    shared.follow().await;
     let connections = Connections::new(&shared);
     let notice = async {
         shutdown.await;

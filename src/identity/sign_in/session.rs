@@ -177,6 +177,14 @@ async fn end_reused(txn: &mut Txn, row: &session::Model, now: DateTime<Utc>) -> 
     audit::record_security(txn, event, now).await
 }
 
+/// The open session behind a refresh token, which stays as it is.
+pub async fn peek(app: &App, refresh: &str) -> Result<session::Model> {
+    let (presented, row) = prove(app, refresh).await?;
+    let is_open = row.ended_at.is_none() && row.expires_at > app.clock.db_now();
+    let is_fresh = presented.generation >= row.generation - 1;
+    if is_open && is_fresh { Ok(row) } else { Err(Error::Unauthenticated) }
+}
+
 /// Ends the session that a refresh token belongs to; says nothing about a bad one.
 pub async fn sign_out(app: &App, refresh: &str) -> Result<()> {
     match prove(app, refresh).await {

@@ -143,6 +143,7 @@ pub(crate) fn config(database_url: String) -> Config {
         openai_base_url: "http://127.0.0.1:9/v1".to_owned(),
         hold_lease: Duration::from_secs(120),
         allowed_origins: Vec::new(),
+        trusted_proxies: Vec::new(),
         log_json: false,
         log_filter: "warn".to_owned(),
     }

@@ -1,0 +1,237 @@
+//! Signing in and out over HTTP. Browsers keep the refresh token in a cookie that no script reads
+//! and no other site sends; other clients carry it in the body. Access tokens are in answers only.
+//!
+//! | Path | Takes | Answers |
+//! |---|---|---|
+//! | `POST /auth/email` | `{ email, returnTo }` | 202, known or not; a mail with a link |
+//! | `GET /auth/email?token=` | | a page with a button, as mail scanners follow links |
+//! | `POST /auth/email/confirm` | the page's form; or JSON `{ token }` | a cookie and a way on; or tokens |
+//! | `GET /auth/discord`, `/auth/github` | `?returnTo=`; `&link` with the cookie links | the provider's page |
+//! | `GET /auth/{provider}/callback` | `?code=&state=` | a cookie and a way on |
+//! | `POST /auth/refresh` | the cookie; or JSON `{ refreshToken }` | an access token |
+//! | `POST /auth/sign-out` | the cookie, JSON `{ refreshToken }` or a bearer token | 204 |
+//! | `POST /auth/hand-over` | bearer, `{ target, consent }` | `{ code, url }` |
+//! | `POST /auth/hand-over/redeem` | `{ code }` from the target's page | a cookie, an access token |
+//! | `GET`, `POST /auth/invitation` | `?token=`; the page's form | a page; a cookie and a way on |
+//! | `GET /.well-known/jwks.json` | | the keys that verify access tokens |
+
+mod cookie;
+mod email;
+mod hand_over;
+mod invitation;
+mod page;
+mod provider;
+mod session;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Query, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::{Method, StatusCode};
+use serde_json::{Map, Value, json};
+
+use crate::error::Lang;
+use crate::http::access::{self, Origin};
+use crate::http::client::{self, Peer};
+use crate::http::envelope::{self, RequestId};
+use crate::http::reply::{self, Refusal};
+use crate::http::{Shared, body};
+use crate::identity::service::site::Place;
+use crate::identity::sign_in::session::Tokens;
+
+/// The longest body that is read here, in bytes.
+const BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// All routes of signing in.
+pub(super) fn routes() -> Router<Shared> {
+    Router::new()
+        .route("/auth/email", any(|s, r| visit(s, r, &[Method::GET, Method::POST], email::answer)))
+        .route("/auth/email/confirm", any(|s, r| visit(s, r, &[Method::POST], email::confirm)))
+        .route("/auth/{provider}", any(|s, r| visit(s, r, &[Method::GET], provider::begin)))
+        .route(
+            "/auth/{provider}/callback",
+            any(|s, r| visit(s, r, &[Method::GET], provider::come_back)),
+        )
+        .route("/auth/refresh", any(|s, r| visit(s, r, &[Method::POST], session::refresh)))
+        .route("/auth/sign-out", any(|s, r| visit(s, r, &[Method::POST], session::sign_out)))
+        .route("/auth/hand-over", any(|s, r| visit(s, r, &[Method::POST], hand_over::create)))
+        .route(
+            "/auth/hand-over/redeem",
+            any(|s, r| visit(s, r, &[Method::POST], hand_over::redeem)),
+        )
+        .route(
+            "/auth/invitation",
+            any(|s, r| visit(s, r, &[Method::GET, Method::POST], invitation::answer)),
+        )
+        .route("/.well-known/jwks.json", get(jwks))
+}
+
+/// A request to one of these paths.
+struct Visit {
+    shared: Shared,
+    parts: Parts,
+    /// The site whose page sent it.
+    site: Option<Arc<Place>>,
+    lang: Lang,
+    body: Bytes,
+}
+
+/// Judges where a request comes from, reads its body, and adds what every answer here carries.
+async fn visit<F, W>(
+    State(shared): State<Shared>,
+    request: Request,
+    methods: &'static [Method],
+    answer: F,
+) -> Response
+where
+    F: FnOnce(Visit) -> W,
+    W: Future<Output = Result<Response, Refusal>>,
+{
+    let (parts, body) = request.into_parts();
+    let id = RequestId::of(&parts.extensions);
+    // People come back from a provider, and from their mail, by following a link.
+    let is_link = parts.method == Method::GET && access::is_navigation(&parts.headers);
+    let origin = match access::check_origin(&shared, &parts.uri, &parts.headers) {
+        Ok(origin) => origin,
+        Err(_) if is_link => Origin::Own,
+        Err(refusal) => return refusal.reply(&id),
+    };
+    if let Some(mut response) = access::preflight(&parts.method, &parts.headers, &origin) {
+        access::add_cors(&mut response, &origin);
+        return response;
+    }
+    let response = respond(shared, (parts, body), &origin, methods, answer).await;
+    let mut response = response.unwrap_or_else(|refusal| refusal.reply(&id));
+    let no_store = HeaderValue::from_static("no-store");
+    response.headers_mut().insert(header::CACHE_CONTROL, no_store);
+    access::add_cors(&mut response, &origin);
+    response
+}
+
+async fn respond<F, W>(
+    shared: Shared,
+    (parts, body): (Parts, Body),
+    origin: &Origin,
+    methods: &'static [Method],
+    answer: F,
+) -> Result<Response, Refusal>
+where
+    F: FnOnce(Visit) -> W,
+    W: Future<Output = Result<Response, Refusal>>,
+{
+    if !methods.contains(&parts.method) {
+        return Err(Refusal::method());
+    }
+    let timeout = shared.limits().body_timeout;
+    let body = body::read(body, &parts.headers, (BODY_BYTES_MAX, timeout)).await?.freeze();
+    let site = match origin {
+        Origin::Own => None,
+        Origin::Listed { site, .. } => site.clone(),
+    };
+    let lang = envelope::lang(&parts.headers);
+    answer(Visit { shared, parts, site, lang, body }).await
+}
+
+impl Visit {
+    /// The body as a JSON object; empty when there is none.
+    fn json(&self) -> Result<Map<String, Value>, Refusal> {
+        if self.body.is_empty() {
+            return Ok(Map::new());
+        }
+        if !self.is_json() {
+            return Err(Refusal::media_type());
+        }
+        let parsed = serde_json::from_slice(&self.body);
+        parsed.map_err(|_| Refusal::malformed("The body is not a JSON object."))
+    }
+
+    fn is_json(&self) -> bool {
+        let kind = self.parts.headers.get(header::CONTENT_TYPE);
+        let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        kind.split(';').next().is_some_and(|kind| kind.trim() == "application/json")
+    }
+
+    /// A text of the query, or of the page's form.
+    fn query(&self, name: &str) -> Option<String> {
+        let pairs = Query::<Vec<(String, String)>>::try_from_uri(&self.parts.uri).ok()?;
+        pairs.0.into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
+    /// A token in the page's form. Our tokens have no letter that a form would escape.
+    fn form_token(&self) -> Option<&str> {
+        let text = std::str::from_utf8(&self.body).ok()?;
+        text.split('&').find_map(|pair| pair.strip_prefix("token="))
+    }
+
+    /// The sender's address.
+    fn address(&self) -> Option<std::net::IpAddr> {
+        let peer = self.parts.extensions.get::<Peer>()?;
+        let trusted = &self.shared.app().config.trusted_proxies;
+        Some(client::address(peer.0, &self.parts.headers, trusted))
+    }
+
+    fn device(&self) -> String {
+        client::device(&self.parts.headers)
+    }
+
+    /// Our own scheme and host, as the browser knows them: one of the site's origins, when the
+    /// request was sent to it, or `PUBLIC_URL`. Never what a header alone says.
+    fn base(&self) -> String {
+        let host = access::host(&self.parts.uri, &self.parts.headers);
+        let is_asked = |origin: &&String| {
+            let authority = origin.split_once("://").map(|(_, authority)| authority);
+            authority.is_some_and(|authority| Some(authority) == host.as_deref())
+        };
+        let of_site = self.site.as_ref().and_then(|site| site.origins.iter().find(is_asked));
+        of_site.unwrap_or(&self.shared.app().config.public_url).clone()
+    }
+
+    /// The address if a browser may be sent there: ours, or a page of a site.
+    fn way_on(&self, address: Option<&str>) -> Option<String> {
+        let address = address?;
+        let is_ours = access::is_listed(&self.shared, address);
+        (is_ours && address.len() <= 2_048).then(|| address.to_owned())
+    }
+
+    /// Where a browser goes when nobody said: the site that asked, or our own front.
+    fn home(&self) -> String {
+        let site = self.site.as_ref().and_then(|site| site.origins.first());
+        site.map_or_else(|| format!("{}/", self.shared.app().config.public_url), Clone::clone)
+    }
+}
+
+/// An access token for a client; its refresh token, too, when that is not in the cookie.
+fn tokens_body(tokens: &Tokens, is_in_cookie: bool, now: chrono::DateTime<chrono::Utc>) -> Value {
+    let mut body = json!({
+        "accessToken": tokens.access,
+        "tokenType": "Bearer",
+        "expiresAt": tokens.access_ends_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        "expiresIn": (tokens.access_ends_at - now).num_seconds(),
+        "sessionId": tokens.session.id.to_string(),
+    });
+    if !is_in_cookie && let Some(members) = body.as_object_mut() {
+        members.insert("refreshToken".to_owned(), tokens.refresh.clone().into());
+    }
+    body
+}
+
+fn json_answer(status: StatusCode, body: &Value) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/json; charset=utf-8")];
+    (status, kind, reply::to_json(body)).into_response()
+}
+
+/// The keys that verify access tokens, the signing one first (RFC 7517, RFC 8037).
+async fn jwks(State(shared): State<Shared>) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/jwk-set+json"),
+        (header::CACHE_CONTROL, "public, max-age=300"),
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+    ];
+    (headers, reply::to_json(&shared.app().tokens.jwks())).into_response()
+}

@@ -1,0 +1,202 @@
+//! Signing in by a provider, and linking a provider's account to a person.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{
+    ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder,
+    TryInsertResult,
+};
+use serde_json::json;
+
+use crate::actor::Actor;
+use crate::app::App;
+use crate::audit::{self, Action};
+use crate::db::{self, Txn};
+use crate::entity::linked_account::{self, Provider};
+use crate::entity::session::SignInWay;
+use crate::entity::user;
+use crate::error::{Error, Result};
+use crate::external::oauth::Identity;
+use crate::identity::error::IdentityError;
+use crate::identity::service::people;
+use crate::identity::sign_in::entry::{self, Proved};
+use crate::identity::sign_in::session::{self, NewSession, Tokens};
+use crate::ids::{LinkedAccountId, TenantId, UserId};
+use crate::text::email_address;
+
+/// Signs in whoever the provider says it is. An account that is not linked yet is linked by its
+/// address only when both sides have proved it: the provider, and the person here.
+pub async fn sign_in(
+    app: &App,
+    provider: Provider,
+    identity: &Identity,
+    (tenant, device): (Option<TenantId>, String),
+) -> Result<Tokens> {
+    let now = app.clock.db_now();
+    let mut txn = app.db.begin().await?;
+    let (user, tenant) = match touch(&txn, provider, identity, now).await? {
+        Some(user) => (user, member_of(&txn, tenant, user).await?),
+        None => adopt(app, &txn, provider, (identity, tenant), now).await?,
+    };
+    let way = match provider {
+        Provider::Discord => SignInWay::Discord,
+        Provider::Github => SignInWay::Github,
+    };
+    let tokens = session::begin(app, &mut txn, NewSession { user, tenant, device, way }).await?;
+    txn.commit().await?;
+    Ok(tokens)
+}
+
+/// The person whose account it is, if it is linked.
+async fn touch(
+    txn: &Txn,
+    provider: Provider,
+    identity: &Identity,
+    now: DateTime<Utc>,
+) -> Result<Option<UserId>> {
+    #[derive(sea_orm::FromQueryResult)]
+    struct Row {
+        user_id: UserId,
+    }
+    let sql = "UPDATE accounts SET last_used_at = $3
+               WHERE provider = $1 AND provider_account_id = $2 AND EXISTS
+               (SELECT 1 FROM users u WHERE u.id = user_id AND u.deleted_at IS NULL)
+               RETURNING user_id";
+    let account = identity.provider_account_id.clone();
+    let values = vec![provider.as_str().into(), account.into(), now.into()];
+    let row: Option<Row> = db::one(&**txn, sql, values).await?;
+    Ok(row.map(|row| row.user_id))
+}
+
+/// The tenant, if the person has a place in it.
+async fn member_of(
+    txn: &Txn,
+    tenant: Option<TenantId>,
+    user: UserId,
+) -> Result<Option<TenantId>> {
+    let Some(tenant) = tenant else { return Ok(None) };
+    let place = crate::entity::membership::Entity::of_tenant_and_user(tenant, user);
+    Ok(place.one(&**txn).await?.map(|_| tenant))
+}
+
+/// Finds or makes the person with the proved address, and links the account.
+async fn adopt(
+    app: &App,
+    txn: &Txn,
+    provider: Provider,
+    (identity, tenant): (&Identity, Option<TenantId>),
+    now: DateTime<Utc>,
+) -> Result<(UserId, Option<TenantId>)> {
+    let address = identity.email.as_deref().filter(|_| identity.is_email_verified);
+    let email = address.and_then(email_address).ok_or(IdentityError::AddressUnverified)?;
+    let index = people::email_index(app, &email);
+    let known = user::Entity::find()
+        .filter(user::Column::EmailIndex.eq(index))
+        .filter(user::Column::DeletedAt.is_null())
+        .one(&**txn)
+        .await?;
+    if known.is_some_and(|known| known.email_verified_at.is_none()) {
+        return Err(IdentityError::LinkNeedsProof.into());
+    }
+    let proved = Proved { email: &email, name: identity.name.as_deref(), tenant };
+    let (person, tenant) = entry::enter(app, txn, proved).await?;
+    insert(txn, person.id, provider, identity, now).await?;
+    Ok((person.id, tenant))
+}
+
+/// Links an account to a person who is signed in and asked for it.
+pub async fn link(
+    app: &App,
+    user: UserId,
+    provider: Provider,
+    identity: &Identity,
+) -> Result<linked_account::Model> {
+    let now = app.clock.db_now();
+    let txn = app.db.begin().await?;
+    if touch(&txn, provider, identity, now).await? == Some(user) {
+        let row = of_user(user, provider).one(&*txn).await?;
+        txn.commit().await?;
+        return row.ok_or(Error::NotFound("account"));
+    }
+    let row = insert(&txn, user, provider, identity, now).await?;
+    txn.commit().await?;
+    Ok(row)
+}
+
+async fn insert(
+    txn: &Txn,
+    user: UserId,
+    provider: Provider,
+    identity: &Identity,
+    now: DateTime<Utc>,
+) -> Result<linked_account::Model> {
+    let row = linked_account::Model {
+        id: LinkedAccountId::new(),
+        user_id: user,
+        r#type: "oauth".to_owned(),
+        provider,
+        provider_account_id: identity.provider_account_id.clone(),
+        scope: identity.scope.clone(),
+        created_at: now,
+        last_used_at: now,
+    };
+    let inserted = linked_account::Entity::insert(row.clone().into_active_model())
+        .on_conflict_do_nothing()
+        .exec_without_returning(&**txn)
+        .await?;
+    // Somebody else has it, or the person has another one there.
+    if !matches!(inserted, TryInsertResult::Inserted(1..)) {
+        return Err(IdentityError::AccountTaken.into());
+    }
+    let event = audit::Security {
+        action: Action::AccountLinked,
+        user: Some(user),
+        tenant: None,
+        subject: ("account", Some(row.id.0)),
+        data: json!({ "provider": provider }),
+    };
+    audit::record_security(txn, event, now).await?;
+    Ok(row)
+}
+
+/// Unlinks a provider's account of the actor's. A person whose address was never proved would be
+/// locked out without their last one.
+pub async fn unlink(app: &App, actor: &Actor, provider: Provider) -> Result<()> {
+    let user = actor.person()?;
+    let now = app.clock.db_now();
+    let txn = app.db.begin().await?;
+    let row = of_user(user, provider).one(&*txn).await?.ok_or(Error::NotFound("account"))?;
+    let person = user::Entity::find_by_id(user).one(&*txn).await?;
+    let is_proved = person.is_some_and(|person| person.email_verified_at.is_some());
+    let linked = linked_account::Entity::find()
+        .filter(linked_account::Column::UserId.eq(user))
+        .count(&*txn)
+        .await?;
+    if linked == 1 && !is_proved {
+        return Err(IdentityError::LastWay.into());
+    }
+    linked_account::Entity::delete_by_id(row.id).exec(&*txn).await?;
+    let event = audit::Security {
+        action: Action::AccountUnlinked,
+        user: Some(user),
+        tenant: None,
+        subject: ("account", Some(row.id.0)),
+        data: json!({ "provider": provider }),
+    };
+    audit::record_security(&txn, event, now).await?;
+    txn.commit().await
+}
+
+/// The actor's linked accounts, at most one of each provider.
+pub async fn list(app: &App, actor: &Actor) -> Result<Vec<linked_account::Model>> {
+    Ok(linked_account::Entity::find()
+        .filter(linked_account::Column::UserId.eq(actor.person()?))
+        .order_by_asc(linked_account::Column::Provider)
+        .all(app.db.primary())
+        .await?)
+}
+
+fn of_user(user: UserId, provider: Provider) -> sea_orm::Select<linked_account::Entity> {
+    linked_account::Entity::find()
+        .filter(linked_account::Column::UserId.eq(user))
+        .filter(linked_account::Column::Provider.eq(provider))
+}

@@ -67,8 +67,19 @@ impl App {
         let events = Events::start(&config, node, &tasks);
         let db = Db::connect(&config.database, Arc::new(events.clone())).await?;
         let config = Arc::new(config);
-        let parts =
-            Parts { config, clock, db, events, crypto, tokens, tasks, batches, models, oauth: Arc::default(), node };
+        let parts = Parts {
+            config,
+            clock,
+            db,
+            events,
+            crypto,
+            tokens,
+            tasks,
+            batches,
+            models,
+            oauth: Arc::default(),
+            node,
+        };
         Ok(Self(Arc::new(parts)))
     }
 

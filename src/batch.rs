@@ -33,8 +33,11 @@ pub trait Work: Sized + Send + 'static {
     type Context: Clone + Send + Sync + 'static;
     /// What the caller gets.
     type Answer: Send + 'static;
-    /// Callers that wait at most; more are refused as unavailable.
-    const WAITING_MAX: usize;
+    /// Rounds that are under way at the same time at most.
+    const ROUNDS_MAX: usize = 1;
+
+    /// Callers that it waits behind at most; beyond it is refused as unavailable.
+    fn waiting_max(&self) -> usize;
 
     /// One round: takes callers from the queue when it is ready to serve them, and answers each.
     /// Whoever is not answered gets a fault.
@@ -94,29 +97,33 @@ struct Lane<W: Work>(Mutex<Waiting<W>>);
 
 struct Waiting<W: Work> {
     waiting: VecDeque<Ticket<W>>,
-    is_served: bool,
+    /// How many serve them, each with a round of its own.
+    serving: usize,
 }
 
 impl<W: Work> Lane<W> {
     fn new() -> Self {
-        Self(Mutex::new(Waiting { waiting: VecDeque::new(), is_served: false }))
+        Self(Mutex::new(Waiting { waiting: VecDeque::new(), serving: 0 }))
     }
 
-    /// Joins the queue. True: nobody serves it yet.
+    /// Joins the queue. True: there may be one more who serves it, and it counts already.
     fn join(&self, ticket: Ticket<W>) -> Result<bool> {
         let mut lane = self.lock();
-        if lane.waiting.len() >= W::WAITING_MAX {
+        if lane.waiting.len() >= ticket.work.waiting_max() {
             return Err(Error::Unavailable("queue"));
         }
         lane.waiting.push_back(ticket);
-        Ok(!std::mem::replace(&mut lane.is_served, true))
+        let is_welcome = lane.serving < W::ROUNDS_MAX;
+        lane.serving += usize::from(is_welcome);
+        Ok(is_welcome)
     }
 
-    /// Ends the service when nobody waits.
+    /// Ends one service when nobody waits.
     fn is_over(&self) -> bool {
         let mut lane = self.lock();
-        lane.is_served = !lane.waiting.is_empty();
-        !lane.is_served
+        let is_over = lane.waiting.is_empty();
+        lane.serving -= usize::from(is_over);
+        is_over
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting<W>> {
@@ -217,7 +224,10 @@ struct Reading<L: Lookup>(L::Key);
 impl<L: Lookup> Work for Reading<L> {
     type Context = L::Context;
     type Answer = Found<L>;
-    const WAITING_MAX: usize = READERS_WAITING_MAX;
+
+    fn waiting_max(&self) -> usize {
+        READERS_WAITING_MAX
+    }
 
     async fn round(context: Self::Context, queue: Queue<Self>) {
         let mut tickets = queue.take(READERS_WAITING_MAX);
@@ -252,8 +262,11 @@ pub trait Commit: Sized + Send + Sync + 'static {
     type Answer: Send + 'static;
     /// Writes of different parts have nothing to do with each other.
     type Part: Ord + Send;
-    /// Callers that wait at most; more are refused as unavailable.
-    const WAITING_MAX: usize;
+    /// Rounds that are under way at the same time at most.
+    const ROUNDS_MAX: usize = 1;
+
+    /// Callers that it waits behind at most; beyond it is refused as unavailable.
+    fn waiting_max(&self) -> usize;
 
     /// The part that it belongs to.
     fn part(&self) -> Self::Part;
@@ -277,7 +290,11 @@ type Pending<C> = (Vec<C>, Vec<Reply<<C as Commit>::Answer>>);
 impl<C: Commit> Work for Writing<C> {
     type Context = C::Context;
     type Answer = C::Answer;
-    const WAITING_MAX: usize = C::WAITING_MAX;
+    const ROUNDS_MAX: usize = C::ROUNDS_MAX;
+
+    fn waiting_max(&self) -> usize {
+        self.0.waiting_max()
+    }
 
     async fn round(context: Self::Context, queue: Queue<Self>) {
         let begun = C::begin(&context).await;

@@ -57,8 +57,8 @@ pub fn email_address(text: &str) -> Option<String> {
         !label.is_empty() && label.chars().all(is_letter) && !label.starts_with('-')
     };
     let is_domain = labels().count() >= 2 && labels().all(is_label);
-    let is_plain = !canonical.chars().any(|it| {
-        it.is_whitespace() || it.is_control() || "<>()[],;:\\\"".contains(it)
-    });
+    let is_plain = !canonical
+        .chars()
+        .any(|it| it.is_whitespace() || it.is_control() || "<>()[],;:\\\"".contains(it));
     (is_local && is_domain && is_plain && canonical.len() <= 254).then_some(canonical)
 }

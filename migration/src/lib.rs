@@ -11,6 +11,7 @@ mod m20261121_000003_create_credits;
 mod m20261121_000004_create_executions;
 mod m20261121_000005_seed_catalog;
 mod m20261121_000006_create_sign_in;
+mod m20261121_000007_tune_books;
 
 /// All steps in their order.
 pub struct Migrator;
@@ -25,6 +26,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000004_create_executions::Migration),
             Box::new(m20261121_000005_seed_catalog::Migration),
             Box::new(m20261121_000006_create_sign_in::Migration),
+            Box::new(m20261121_000007_tune_books::Migration),
         ]
     }
 }

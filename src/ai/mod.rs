@@ -16,3 +16,4 @@ pub mod service {
     pub mod sweep;
     pub mod watch;
 }
+mod turn;

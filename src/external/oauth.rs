@@ -32,11 +32,21 @@ pub enum Failure {
 pub struct Providers;
 impl Providers {
     /// Offered.
-    pub fn is_offered(&self, _: Provider) -> bool { false }
+    pub fn is_offered(&self, _: Provider) -> bool {
+        false
+    }
     /// Url.
-    pub fn authorize_url(&self, _: Provider, _: &str, _: &str, _: &str) -> Option<String> { None }
+    pub fn authorize_url(&self, _: Provider, _: &str, _: &str, _: &str) -> Option<String> {
+        None
+    }
     /// Who.
-    pub async fn identify(&self, _: Provider, _: &str, _: &str, _: &str) -> Result<Identity, Failure> {
+    pub async fn identify(
+        &self,
+        _: Provider,
+        _: &str,
+        _: &str,
+        _: &str,
+    ) -> Result<Identity, Failure> {
         Err(Failure::Unavailable(String::new()))
     }
 }

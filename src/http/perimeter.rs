@@ -67,5 +67,9 @@ pub(super) fn canonical(origin: &str) -> Option<String> {
     let own = if scheme == "https" { 443 } else { 80 };
     let port = uri.port_u16().unwrap_or(own);
     let host = uri.host()?.to_ascii_lowercase();
-    Some(if port == own { format!("{scheme}://{host}") } else { format!("{scheme}://{host}:{port}") })
+    Some(if port == own {
+        format!("{scheme}://{host}")
+    } else {
+        format!("{scheme}://{host}:{port}")
+    })
 }

@@ -202,8 +202,7 @@ impl Refusal {
             "リクエストが多すぎます。しばらくしてからお試しください。",
             "Too many requests. Please try again later.",
         );
-        let refusal =
-            Self::new(StatusCode::TOO_MANY_REQUESTS, Code::RateLimited.as_str(), message);
+        let refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, Code::RateLimited.as_str(), message);
         Self { retry_after_seconds: Some(60), ..refusal }
     }
 

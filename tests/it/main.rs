@@ -31,5 +31,6 @@ mod process;
 mod queue;
 mod schema;
 mod siege;
+mod sign_in;
 mod tidy;
 mod ws;

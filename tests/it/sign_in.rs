@@ -83,7 +83,8 @@ async fn two_sites(app: &TestApp, tenant: TenantId, is_open: bool) {
         };
         site::Entity::insert(row.into_active_model()).exec_without_returning(&*txn).await.unwrap();
     }
-    let policy = if is_open { tenant::MembershipPolicy::Open } else { tenant::MembershipPolicy::InviteOnly };
+    let policy =
+        if is_open { tenant::MembershipPolicy::Open } else { tenant::MembershipPolicy::InviteOnly };
     let sql = "UPDATE tenants SET membership_policy = $2 WHERE id = $1";
     db::execute(&*txn, sql, vec![tenant.into(), policy.as_str().into()]).await.unwrap();
     musubi::events::announce(&mut txn, musubi::events::Event::SitesChanged);
@@ -94,7 +95,10 @@ static MAILS: Mutex<Vec<Value>> = Mutex::new(Vec::new());
 
 /// The mails that wait for one address, the oldest first; each is given out once.
 async fn mails_to(app: &TestApp, address: &str) -> Vec<Value> {
-    fn keep(_: musubi::app::App, mail: Value) -> futures_util::future::BoxFuture<'static, Result<()>> {
+    fn keep(
+        _: musubi::app::App,
+        mail: Value,
+    ) -> futures_util::future::BoxFuture<'static, Result<()>> {
         MAILS.lock().unwrap_or_else(PoisonError::into_inner).push(mail);
         Box::pin(async { Ok(()) })
     }

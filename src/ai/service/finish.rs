@@ -12,10 +12,10 @@ use uuid::Uuid;
 use crate::ai::pricing;
 use crate::ai::service::run::{Job, Output};
 use crate::ai::service::start::result_place;
+use crate::ai::turn;
 use crate::alerts::{self, AlertKind, NewAlert};
 use crate::app::App;
-use crate::batch::Commit;
-use crate::credits::service::settle::{self, Resolution, Resolved, Settlement};
+use crate::credits::service::settle::{self, Claimed, Resolution, Resolved, Settlement};
 use crate::db::{self, Rows, Txn};
 use crate::entity::alert::AlertSeverity;
 use crate::entity::execution;
@@ -23,7 +23,7 @@ use crate::entity::execution::{ExecutionStatus, FailureCode, UsageSource};
 use crate::error::Result;
 use crate::events::{self, Event, ExecutionChanged};
 use crate::external::models::{FailureKind, count_tokens};
-use crate::ids::{AccountId, ExecutionId, TenantId, new_uuid};
+use crate::ids::{ExecutionId, TenantId, new_uuid};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +137,7 @@ pub async fn finish(
     let give_up = Instant::now() + app.config.hold_lease;
     let mut pause = Duration::from_millis(100);
     loop {
-        let error = match app.batches.commit(app, ended.clone()).await {
+        let error = match turn::settle(app, ended.clone()).await {
             Ok(settled) => return settled,
             Err(error) => error,
         };
@@ -155,8 +155,9 @@ pub async fn finish(
 
 /// A run that has ended here, on its way to be settled together with others.
 #[derive(Clone)]
-struct Ended {
-    job: Arc<Job>,
+pub(crate) struct Ended {
+    /// What ran.
+    pub(crate) job: Arc<Job>,
     attempt: Uuid,
     verdict: Verdict,
     output: Arc<Output>,
@@ -164,34 +165,10 @@ struct Ended {
 }
 
 impl Ended {
-    fn run(&self, finished_at: DateTime<Utc>) -> Run<'_> {
+    /// The run as it is settled.
+    pub(crate) fn run(&self, finished_at: DateTime<Utc>) -> Run<'_> {
         let Self { job, attempt, verdict, output, time_ms } = self;
         Run { job, attempt: *attempt, verdict, output, time_ms: *time_ms, finished_at }
-    }
-}
-
-impl Commit for Ended {
-    type Context = App;
-    /// None: it was settled before.
-    type Answer = Option<execution::Model>;
-    type Part = AccountId;
-    /// A settlement is never refused.
-    const WAITING_MAX: usize = usize::MAX;
-
-    fn part(&self) -> AccountId {
-        self.job.execution.account_id
-    }
-
-    async fn begin(app: &App) -> Result<Txn> {
-        app.db.begin_always().await
-    }
-
-    async fn write(app: &App, mut txn: Txn, ended: &[Self]) -> Result<Vec<Self::Answer>> {
-        let finished_at = app.clock.db_now();
-        let runs: Vec<Run<'_>> = ended.iter().map(|ended| ended.run(finished_at)).collect();
-        let settled = settle_runs(app, &mut txn, &runs, finished_at).await?;
-        txn.commit().await?;
-        Ok(settled)
     }
 }
 
@@ -263,6 +240,21 @@ pub(crate) async fn settle_runs(
 ) -> Result<Vec<Option<execution::Model>>> {
     let resolutions: Vec<Resolution> = runs.iter().map(Run::resolution).collect();
     let resolved = settle::settle(txn, &resolutions, now).await?;
+    write_down(app, txn, (runs, resolved), now).await
+}
+
+/// The first step of a settlement, before any account is locked.
+pub(crate) async fn claim(txn: &Txn, runs: &[Run<'_>], now: DateTime<Utc>) -> Result<Claimed> {
+    settle::claim(txn, runs.iter().map(Run::resolution).collect(), now).await
+}
+
+/// The last step of a settlement, after the credits: the executions.
+pub(crate) async fn write_down(
+    app: &App,
+    txn: &mut Txn,
+    (runs, resolved): (&[Run<'_>], Vec<Resolved>),
+    now: DateTime<Utc>,
+) -> Result<Vec<Option<execution::Model>>> {
     let mut answers = Vec::with_capacity(runs.len());
     for (run, resolved) in runs.iter().zip(resolved) {
         let settlement = match resolved {

@@ -14,16 +14,12 @@ use crate::ai::input::Parameters;
 use crate::ai::pricing::HoldOption;
 use crate::ai::service::run::{self, Job};
 use crate::app::App;
-use crate::batch::Commit;
 use crate::credits::service::admit::{self, Admission, NewHold, Want};
 use crate::db::{self, Txn};
 use crate::entity::{execution, execution_tag, function_price};
 use crate::error::{Error, Result};
 use crate::idempotency::{self, Claim, Key};
 use crate::ids::{AccountId, ExecutionId, HoldId};
-
-/// Calls that wait for their credits at most; more are refused.
-const WAITING_MAX: usize = 10_000;
 
 /// An execution that wants credits.
 #[derive(Clone, Debug)]
@@ -61,8 +57,35 @@ pub async fn reserve(
     requests: &[Request],
     now: DateTime<Utc>,
 ) -> Result<Vec<Answer>> {
+    let requests: Vec<&Request> = requests.iter().collect();
+    let claims = claim(txn, &requests, now).await?;
+    let accounts = accounts(&requests, &claims).collect();
+    admit::lock_accounts(txn, &accounts).await?;
+    reserve_claimed(txn, (&requests, claims), now).await
+}
+
+/// The first step of a reserve, before any account is locked.
+pub(crate) async fn claim(
+    txn: &Txn,
+    requests: &[&Request],
+    now: DateTime<Utc>,
+) -> Result<Vec<Claim>> {
     let keys: Vec<Key> = requests.iter().map(|request| request.key.clone()).collect();
-    let claims = idempotency::claim(txn, &keys, now).await?;
+    idempotency::claim(txn, &keys, now).await
+}
+
+/// The accounts that requests with a new key want credits of.
+pub(crate) fn accounts(requests: &[&Request], claims: &[Claim]) -> impl Iterator<Item = AccountId> {
+    let new = requests.iter().zip(claims).filter(|(_, claim)| **claim == Claim::New);
+    new.map(|(request, _)| request.execution.account_id)
+}
+
+/// The second step of a reserve: the caller has locked the accounts if there are several.
+pub(crate) async fn reserve_claimed(
+    txn: &mut Txn,
+    (requests, claims): (&[&Request], Vec<Claim>),
+    now: DateTime<Utc>,
+) -> Result<Vec<Answer>> {
     let wants: Vec<Want> = requests
         .iter()
         .zip(&claims)
@@ -93,8 +116,11 @@ pub async fn reserve(
             None => admitted.next().map(|(row, hold)| Answer::Reserved(Box::new(row), hold)),
         },
     };
-    let answers: Option<Vec<Answer>> =
-        claims.into_iter().zip(&keys).map(|(claim, key)| answer(claim, key)).collect();
+    let answers: Option<Vec<Answer>> = claims
+        .into_iter()
+        .zip(requests)
+        .map(|(claim, request)| answer(claim, &request.key))
+        .collect();
     answers.ok_or_else(|| Error::broken("a request without an answer"))
 }
 
@@ -147,55 +173,33 @@ impl Batch {
 }
 
 /// A call that wants credits and is to run with them.
-pub(super) struct Call {
+pub(crate) struct Call {
     /// What it wants.
-    pub(super) request: Request,
+    pub(crate) request: Request,
     /// At what price.
-    pub(super) price: Arc<function_price::Model>,
+    pub(crate) price: Arc<function_price::Model>,
     /// What the function is given.
-    pub(super) parameters: Arc<Parameters>,
+    pub(crate) parameters: Arc<Parameters>,
 }
 
 /// What became of a [`Call`], and for one that runs here the way to hear of its end.
-pub(super) type Dispatched = (Answer, Option<oneshot::Receiver<execution::Model>>);
+pub(crate) type Dispatched = (Answer, Option<oneshot::Receiver<execution::Model>>);
 
-impl Commit for Call {
-    type Context = App;
-    type Answer = Dispatched;
-    type Part = AccountId;
-    const WAITING_MAX: usize = WAITING_MAX;
-
-    fn part(&self) -> AccountId {
-        self.request.execution.account_id
-    }
-
-    async fn begin(app: &App) -> Result<Txn> {
-        app.db.begin().await
-    }
-
-    async fn write(app: &App, mut txn: Txn, calls: &[Self]) -> Result<Vec<Dispatched>> {
-        let requests: Vec<Request> = calls.iter().map(|call| call.request.clone()).collect();
-        let answers = reserve(&mut txn, &requests, app.clock.db_now()).await?;
-        if answers.iter().any(|answer| matches!(answer, Answer::Reserved(..))) {
-            txn.commit().await?;
-        } else {
-            txn.rollback().await?;
-        }
-        let run = |(call, answer): (&Self, Answer)| match &answer {
+impl Call {
+    /// Runs it if it was reserved.
+    pub(crate) fn dispatch(&self, app: &App, answer: Answer) -> Dispatched {
+        match &answer {
             Answer::Reserved(execution, hold) => {
-                let ended = run::spawn(
-                    app,
-                    Job {
-                        execution: execution.as_ref().clone(),
-                        hold: *hold,
-                        price: Arc::clone(&call.price),
-                        parameters: Arc::clone(&call.parameters),
-                    },
-                );
+                let job = Job {
+                    execution: execution.as_ref().clone(),
+                    hold: *hold,
+                    price: Arc::clone(&self.price),
+                    parameters: Arc::clone(&self.parameters),
+                };
+                let ended = run::spawn(app, job);
                 (answer, Some(ended))
             }
             Answer::Known(_) | Answer::KeyConflict | Answer::Refused(_) => (answer, None),
-        };
-        Ok(calls.iter().zip(answers).map(run).collect())
+        }
     }
 }

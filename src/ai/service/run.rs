@@ -13,13 +13,13 @@ use crate::ai::input::Parameters;
 use crate::ai::service::finish::{self, Ending};
 use crate::ai::service::history;
 use crate::ai::service::start::lease;
+use crate::ai::turn;
 use crate::app::App;
-use crate::batch::Commit;
 use crate::credits::service::admit;
-use crate::db::{self, Txn};
+use crate::db;
 use crate::entity::{execution, function_price};
 use crate::error::Result;
-use crate::events::{self, Event, ExecutionChanged};
+use crate::events::ExecutionChanged;
 use crate::external::models::{ChatEvent, ChatRequest, Usage};
 use crate::ids::{AccountId, HoldId};
 use crate::tasks::Registration;
@@ -145,36 +145,13 @@ fn request_of(job: &Job) -> ChatRequest {
 }
 
 /// A call that is about to leave: from here on a crash may have cost us something.
-struct Departure {
-    hold: HoldId,
-    account: AccountId,
-    change: ExecutionChanged,
-}
-
-impl Commit for Departure {
-    type Context = App;
-    /// Whether the hold is still ours.
-    type Answer = bool;
-    type Part = AccountId;
-    const WAITING_MAX: usize = usize::MAX;
-
-    fn part(&self) -> AccountId {
-        self.account
-    }
-
-    async fn begin(app: &App) -> Result<Txn> {
-        app.db.begin_always().await
-    }
-
-    async fn write(app: &App, mut txn: Txn, departures: &[Self]) -> Result<Vec<bool>> {
-        let holds: Vec<HoldId> = departures.iter().map(|departure| departure.hold).collect();
-        let ours = admit::mark_in_flight(&txn, &holds, app.clock.db_now()).await?;
-        for departure in departures {
-            events::announce(&mut txn, Event::Execution(departure.change.clone()));
-        }
-        txn.commit().await?;
-        Ok(holds.iter().map(|hold| ours.contains(hold)).collect())
-    }
+pub(crate) struct Departure {
+    /// What pays for it.
+    pub(crate) hold: HoldId,
+    /// Who pays.
+    pub(crate) account: AccountId,
+    /// What those who watch are told.
+    pub(crate) change: ExecutionChanged,
 }
 
 async fn mark_in_flight(app: &App, job: &Job) -> Result<bool> {
@@ -185,7 +162,7 @@ async fn mark_in_flight(app: &App, job: &Job) -> Result<bool> {
         is_finished: false,
     };
     let departure = Departure { hold: job.hold, account: execution.account_id, change };
-    app.batches.commit(app, departure).await
+    turn::depart(app, departure).await
 }
 
 /// Whether somebody asked to cancel it: the event that says so may be lost. A database that does

@@ -12,6 +12,7 @@ use crate::ai::input::{Checked, Parameters, Wish};
 use crate::ai::pricing::{self, HoldOption};
 use crate::ai::service::reserve::{Answer, Call, Dispatched, Request};
 use crate::ai::service::{history, watch};
+use crate::ai::turn;
 use crate::app::App;
 use crate::credits::error::CreditError;
 use crate::credits::service::admit::Admission;
@@ -161,7 +162,7 @@ async fn dispatch(
         return Err(Error::Unavailable("AI execution"));
     }
     let (price, parameters) = (Arc::clone(price), Arc::clone(parameters));
-    app.batches.commit(app, Call { request, price, parameters }).await
+    turn::reserve(app, Call { request, price, parameters }).await
 }
 
 /// For whom the call runs: the caller, or a member whom an ADMIN names.

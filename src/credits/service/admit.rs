@@ -1,6 +1,6 @@
 //! Setting credits aside: admission under the account row, then the hold rows.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{FromQueryResult, Value};
@@ -45,8 +45,17 @@ pub enum Admission {
     Closed,
 }
 
-/// Admits wants: one statement for all accounts that cover what is wished of them (two where there
-/// are several), two more for each that does not.
+/// Locks several accounts in the order of their ids; a single one is locked by its update.
+pub async fn lock_accounts(txn: &Txn, accounts: &BTreeSet<AccountId>) -> Result<()> {
+    if accounts.len() < 2 {
+        return Ok(());
+    }
+    let ids = accounts.iter().map(|id| Value::from(*id));
+    db::lock_in_order(&**txn, "ai_credit_accounts", ids).await
+}
+
+/// Admits wants, on accounts that are locked if there are several: one statement for all accounts
+/// that cover what is wished of them, two more for each that does not.
 pub async fn admit(txn: &mut Txn, wants: &[Want], now: DateTime<Utc>) -> Result<Vec<Admission>> {
     let mut by_account: BTreeMap<AccountId, Vec<usize>> = BTreeMap::new();
     for (index, want) in wants.iter().enumerate() {
@@ -81,10 +90,6 @@ async fn hold_wished(
     by_account: &BTreeMap<AccountId, Vec<usize>>,
     now: DateTime<Utc>,
 ) -> Result<HashMap<AccountId, credit_account::Model>> {
-    if by_account.len() > 1 {
-        let ids = by_account.keys().map(|id| Value::from(*id));
-        db::lock_in_order(&**txn, "ai_credit_accounts", ids).await?;
-    }
     let mut rows = Rows::default();
     for (id, indexes) in by_account {
         let wished = indexes.iter().filter_map(|index| wants.get(*index)?.amounts.first());
@@ -223,12 +228,13 @@ pub async fn mark_in_flight(
     if rows.is_empty() {
         return Ok(HashSet::new());
     }
-    let (table, mut values) = rows.table(&**txn, 2);
+    let (table, mut values) = rows.table(&**txn, 3);
+    // The state travels as a value, lest the planner go by the index of all that are active.
     let sql = format!(
-        "UPDATE ai_credit_holds SET in_flight_at = $1
-         WHERE id IN (SELECT column1 FROM {table}) AND state = 'ACTIVE' RETURNING id"
+        "UPDATE ai_credit_holds SET in_flight_at = $1 FROM {table}
+         WHERE id = v.column1 AND state = $2 RETURNING id"
     );
-    values.insert(0, now.into());
+    values.splice(0..0, [now.into(), HoldState::Active.as_str().into()]);
     let marked: Vec<Marked> = db::all(&**txn, sql, values).await?;
     Ok(marked.into_iter().map(|hold| hold.id).collect())
 }

@@ -13,6 +13,7 @@ use crate::alerts::{self, AlertKind, NewAlert};
 use crate::credits::book::{About, Draw, Line, RunFacts};
 use crate::credits::ledger::{self, OpenAccount};
 use crate::credits::period;
+use crate::credits::service::admit::lock_accounts;
 use crate::db::{self, Rows, Txn};
 use crate::entity::alert::AlertSeverity;
 use crate::entity::credit_hold::HoldState;
@@ -64,13 +65,37 @@ pub struct Settlement {
     pub transaction: Option<TransactionId>,
 }
 
+/// Holds that this transaction has moved out of ACTIVE and is to book on their accounts.
+pub struct Claimed {
+    resolutions: Vec<Resolution>,
+    holds: Vec<credit_hold::Model>,
+}
+
+impl Claimed {
+    /// The accounts that they are booked on.
+    pub fn accounts(&self) -> impl Iterator<Item = AccountId> {
+        self.holds.iter().map(|hold| hold.account_id)
+    }
+}
+
 /// Resolves holds of running calls. Answers in their order.
 pub async fn settle(
     txn: &mut Txn,
     resolutions: &[Resolution],
     now: DateTime<Utc>,
 ) -> Result<Vec<Resolved>> {
-    let claimed = claim(txn, resolutions, now).await?;
+    let claimed = claim(txn, resolutions.to_vec(), now).await?;
+    lock_accounts(txn, &claimed.accounts().collect()).await?;
+    settle_claimed(txn, claimed, now).await
+}
+
+/// Resolves claimed holds of running calls; the caller has locked the accounts if there are
+/// several. Answers in the order of the resolutions.
+pub async fn settle_claimed(
+    txn: &mut Txn,
+    Claimed { resolutions, holds: claimed }: Claimed,
+    now: DateTime<Utc>,
+) -> Result<Vec<Resolved>> {
     let by_hold: HashMap<HoldId, &Resolution> =
         resolutions.iter().map(|resolution| (resolution.hold, resolution)).collect();
     let facts = |hold: &credit_hold::Model| {
@@ -132,6 +157,7 @@ pub async fn sweep(
     let third = only.map_or_else(|| Value::from(SWEEP_MAX), Value::from);
     let values = vec![now.into(), sweeper.into(), third];
     let swept: Vec<credit_hold::Model> = db::all(&**txn, sql, values).await?;
+    lock_accounts(txn, &swept.iter().map(|hold| hold.account_id).collect()).await?;
     let claims = swept.into_iter().map(|hold| (Facts::of_swept(&hold, now), hold)).collect();
     resolve(txn, claims, now).await
 }
@@ -167,11 +193,7 @@ impl Facts {
 }
 
 /// Moves holds out of ACTIVE; those that somebody else resolved are left out.
-async fn claim(
-    txn: &Txn,
-    resolutions: &[Resolution],
-    now: DateTime<Utc>,
-) -> Result<Vec<credit_hold::Model>> {
+pub async fn claim(txn: &Txn, resolutions: Vec<Resolution>, now: DateTime<Utc>) -> Result<Claimed> {
     let mut rows = Rows::default();
     let mut ordered: Vec<&Resolution> = resolutions.iter().collect();
     ordered.sort_by_key(|resolution| resolution.hold);
@@ -186,18 +208,20 @@ async fn claim(
         ]);
     }
     if rows.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Claimed { resolutions, holds: Vec::new() });
     }
-    let (table, mut values) = rows.table(&**txn, 2);
+    let (table, mut values) = rows.table(&**txn, 3);
+    // The state travels as a value, lest the planner go by the index of all that are active.
     let sql = format!(
         "UPDATE ai_credit_holds SET state = v.column2, charge = v.column3,
          resolved_by = v.column4, resolved_at = $1 FROM {table}
-         WHERE ai_credit_holds.id = v.column1 AND ai_credit_holds.state = 'ACTIVE'
+         WHERE ai_credit_holds.id = v.column1 AND ai_credit_holds.state = $2
          RETURNING id, account_id, execution_id, user_id, function_type, amount, version, state,
          in_flight_at, watermark, lease_until, charge, resolved_by, created_at, resolved_at"
     );
-    values.insert(0, now.into());
-    db::all(&**txn, sql, values).await
+    values.splice(0..0, [now.into(), HoldState::Active.as_str().into()]);
+    let holds = db::all(&**txn, sql, values).await?;
+    Ok(Claimed { resolutions, holds })
 }
 
 async fn find_holds(txn: &Txn, ids: Vec<Value>) -> Result<HashMap<HoldId, credit_hold::Model>> {
@@ -235,16 +259,12 @@ async fn resolve(txn: &mut Txn, claims: Vec<Claim>, now: DateTime<Utc>) -> Resul
     Ok(settlements)
 }
 
-/// Lowers accounts by their charges and lets the holds go: this is also their lock.
+/// Lowers accounts by their charges and lets the holds go: this is also the lock of a single one.
 async fn lower(
     txn: &Txn,
     by_account: &BTreeMap<AccountId, Vec<Claim>>,
     now: DateTime<Utc>,
 ) -> Result<Vec<credit_account::Model>> {
-    if by_account.len() > 1 {
-        let ids = by_account.keys().map(|id| Value::from(*id));
-        db::lock_in_order(&**txn, "ai_credit_accounts", ids).await?;
-    }
     let mut rows = Rows::default();
     for (id, claims) in by_account {
         let held: i64 = claims.iter().map(|(_, hold)| hold.amount).sum();

@@ -21,7 +21,8 @@ impl Cookie {
     /// Its value in a request, if it is there once.
     pub(super) fn read<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
         let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-        let pairs = lines.flat_map(|line| line.split(';')).filter_map(|it| it.trim().split_once('='));
+        let pairs =
+            lines.flat_map(|line| line.split(';')).filter_map(|it| it.trim().split_once('='));
         let mut values = pairs.filter(|(name, _)| *name == self.name).map(|(_, value)| value);
         values.next().filter(|_| values.next().is_none())
     }

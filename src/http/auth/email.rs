@@ -40,8 +40,7 @@ fn landing(visit: &Visit) -> Response {
     let label = lang.pick("サインイン", "Sign in");
     let token = visit.query("token").unwrap_or_default();
     let targets = visit.shared.targets();
-    let form =
-        page::Form { action: "/auth/email/confirm", token: &token, targets };
+    let form = page::Form { action: "/auth/email/confirm", token: &token, targets };
     page::button(lang, &text, &label, form)
 }
 

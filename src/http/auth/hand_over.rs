@@ -21,9 +21,8 @@ pub(super) async fn create(visit: Visit) -> Result<Response, Refusal> {
     let body = visit.json()?;
     let target = body.get("target").and_then(Value::as_str).unwrap_or_default();
     let to = visit.shared.perimeter().site(target);
-    let (to, origin) = to
-        .zip(perimeter::canonical(target))
-        .ok_or_else(|| refused(Error::NotFound("site")))?;
+    let (to, origin) =
+        to.zip(perimeter::canonical(target)).ok_or_else(|| refused(Error::NotFound("site")))?;
     let has_consent = body.get("consent").and_then(Value::as_bool).unwrap_or(false);
     let way = Way { from, to: &to, to_origin: &origin, has_consent };
     let code = hand_over::create(app, &actor, way).await.map_err(refused)?;

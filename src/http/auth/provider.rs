@@ -68,8 +68,7 @@ pub(super) async fn begin(visit: Visit) -> Result<Response, Refusal> {
     let sealed = app.crypto.seal(place(id), &text).map_err(refused)?;
     let state = id.simple().to_string();
     let challenge = challenge(&journey.verifier);
-    let address =
-        app.oauth.authorize_url(provider, &state, &challenge, &journey.redirect);
+    let address = app.oauth.authorize_url(provider, &state, &challenge, &journey.redirect);
     let address = address.ok_or_else(Refusal::not_found)?;
     let mut response = (StatusCode::FOUND, [(header::LOCATION, address)]).into_response();
     let value = format!("{state}.{}", URL_SAFE_NO_PAD.encode(&sealed.0));

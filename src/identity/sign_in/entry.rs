@@ -43,11 +43,8 @@ pub(super) async fn may_enter(
                             AND accepted_at IS NULL AND revoked_at IS NULL AND expires_at > $3))
                AS may";
     let nobody = TenantId(uuid::Uuid::nil());
-    let values = vec![
-        index.to_vec().into(),
-        tenant.unwrap_or(nobody).into(),
-        app.clock.db_now().into(),
-    ];
+    let values =
+        vec![index.to_vec().into(), tenant.unwrap_or(nobody).into(), app.clock.db_now().into()];
     let row: Option<Row> = db::one(&**txn, sql, values).await?;
     Ok(row.is_some_and(|row| row.may))
 }
@@ -117,8 +114,7 @@ async fn join(txn: &Txn, tenant: TenantId, user: UserId, now: DateTime<Utc>) -> 
                SELECT $1, t.id, $3, 'USER', $4, $4 FROM tenants t
                WHERE t.id = $2 AND t.deleted_at IS NULL AND t.membership_policy = 'OPEN'
                ON CONFLICT (tenant_id, user_id) DO NOTHING";
-    let values =
-        vec![MembershipId::new().into(), tenant.into(), user.into(), now.into()];
+    let values = vec![MembershipId::new().into(), tenant.into(), user.into(), now.into()];
     if db::execute(&**txn, sql, values).await? > 0 {
         joined(txn, tenant, user, Role::User, now).await?;
         return Ok(true);

@@ -68,12 +68,8 @@ pub async fn accept(app: &App, token: &str, device: String) -> Result<Tokens> {
         data: json!({ "role": row.role }),
     };
     audit::record_security(&txn, event, now).await?;
-    let new = NewSession {
-        user: person.id,
-        tenant: Some(row.tenant_id),
-        device,
-        way: SignInWay::Email,
-    };
+    let new =
+        NewSession { user: person.id, tenant: Some(row.tenant_id), device, way: SignInWay::Email };
     let tokens = session::begin(app, &mut txn, new).await?;
     txn.commit().await?;
     Ok(tokens)

@@ -49,10 +49,8 @@ pub(in crate::identity) fn invitation(
     tenant: &str,
     address: &str,
 ) -> Letter {
-    let subject = lang.pick(
-        format!("「{tenant}」への招待"),
-        format!("You are invited to {tenant}"),
-    );
+    let subject =
+        lang.pick(format!("「{tenant}」への招待"), format!("You are invited to {tenant}"));
     let text = lang.pick(
         format!(
             "「{tenant}」に招待されました。次のリンクから参加できます（7日間有効）。\n\n{address}\n"

@@ -68,11 +68,7 @@ async fn touch(
 }
 
 /// The tenant, if the person has a place in it.
-async fn member_of(
-    txn: &Txn,
-    tenant: Option<TenantId>,
-    user: UserId,
-) -> Result<Option<TenantId>> {
+async fn member_of(txn: &Txn, tenant: Option<TenantId>, user: UserId) -> Result<Option<TenantId>> {
     let Some(tenant) = tenant else { return Ok(None) };
     let place = crate::entity::membership::Entity::of_tenant_and_user(tenant, user);
     Ok(place.one(&**txn).await?.map(|_| tenant))

@@ -94,6 +94,18 @@ pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     }
 }
 
+/// Looks again and again until there is something.
+pub(crate) async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let give_up = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < give_up, "waited in vain");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
 fn stage<'a>(ctx: &Context<'a>) -> &'a Stage {
     ctx.data_unchecked::<Stage>()
 }

@@ -1,8 +1,8 @@
 //! Links in mails, and invitations.
 
+use musubi::error::Lang;
 use musubi::identity;
 use musubi::identity::sign_in::link::{self, LinkRequest};
-use musubi::error::Lang;
 use serde_json::json;
 
 use super::{begin, cookie, get, is_let_in, mails_to, minutes, post, press, token_of, two_sites};
@@ -84,12 +84,21 @@ async fn a_scanner_that_follows_the_link_uses_nothing_up_and_the_button_works_on
         let page = get(&server, &format!("/auth/email?token={token}"), &[]).await;
         assert_eq!(page.status, 200);
         let html = String::from_utf8(page.body.clone()).unwrap();
-        assert!(html.contains(&format!("value=\"{token}\"")) && html.contains("<button>"), "{html}");
+        assert!(
+            html.contains(&format!("value=\"{token}\"")) && html.contains("<button>"),
+            "{html}"
+        );
         let policy = page.header("content-security-policy").unwrap();
-        assert!(policy.contains("default-src 'none'") && !policy.contains("script-src"), "{policy}");
+        assert!(
+            policy.contains("default-src 'none'") && !policy.contains("script-src"),
+            "{policy}"
+        );
     }
     let reply = press(&server, "/auth/email/confirm", &token).await;
-    assert_eq!((reply.status, reply.header("location")), (303, Some("http://localhost:3200/after")));
+    assert_eq!(
+        (reply.status, reply.header("location")),
+        (303, Some("http://localhost:3200/after"))
+    );
     let session = format!("__Host-musubi={}", cookie(&reply));
     let reply = post(&server, "/auth/refresh", json!({}), &[("cookie", &session)]).await;
     let access = reply.json()["accessToken"].as_str().unwrap().to_owned();
@@ -176,8 +185,11 @@ async fn a_session_of_one_person_says_nothing_about_another() {
     let app = TestApp::start().await;
     let hotel = app.hotel().await;
     let tokens = begin(&app, hotel.user.id, None).await;
-    let refused =
-        musubi::identity::sign_in::session::revoke(&app.app, &hotel.admin.actor, Some(tokens.session.id))
-            .await;
+    let refused = musubi::identity::sign_in::session::revoke(
+        &app.app,
+        &hotel.admin.actor,
+        Some(tokens.session.id),
+    )
+    .await;
     assert!(matches!(refused, Err(musubi::error::Error::NotFound(_))));
 }

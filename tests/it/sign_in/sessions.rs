@@ -1,9 +1,9 @@
 //! Refresh tokens and the ends of sessions.
 
 use futures_util::future::join_all;
+use musubi::error::{Error, Lang};
 use musubi::identity::sign_in::session;
 use musubi::identity::{self};
-use musubi::error::{Error, Lang};
 
 use super::{begin, cookie, is_let_in, minutes, post};
 use crate::support::{TestApp, TestServer};

@@ -28,8 +28,7 @@ async fn forged_tokens_are_refused_alike() {
     assert!(is_let_in(&server, &own).await);
     let (head, rest) = own.split_once('.').unwrap();
     let body = rest.split_once('.').unwrap().0;
-    let claims: Value =
-        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(body).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(body).unwrap()).unwrap();
     let proper: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(head).unwrap()).unwrap();
     let with = |name: &str, value: Value| {
         let mut changed = claims.clone();
@@ -109,7 +108,9 @@ async fn a_rotation_of_keys_signs_nobody_out() {
     let first = keys(std::slice::from_ref(&old));
     let second = keys(&[old.clone(), new.clone()]);
     let third = keys(&[new, old]);
-    for (signing, verifying) in [(&first, &second), (&second, &first), (&second, &third), (&third, &second)] {
+    for (signing, verifying) in
+        [(&first, &second), (&second, &first), (&second, &third), (&third, &second)]
+    {
         verifying.verify(&claims(signing), now).unwrap();
     }
     assert_eq!(third.jwks()["keys"][0]["kid"], "new");

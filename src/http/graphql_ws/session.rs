@@ -304,7 +304,7 @@ impl Session {
     }
 
     /// Asks whether the caller may still be here: the word that a session ended may get lost.
-    async fn look(&self) -> Result<(), Close> {
+    async fn look(&mut self) -> Result<(), Close> {
         let Phase::Open(Some(actor)) = &self.phase else { return Ok(()) };
         match timeout(SIGN_IN_PATIENCE, identity::refresh(self.shared.app(), actor)).await {
             Ok(Err(Error::Unauthenticated | Error::Forbidden)) => Err(Close::Forbidden),

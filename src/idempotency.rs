@@ -1,8 +1,8 @@
 //! Keys that clients give to writes: the same key and body get the first result.
 //!
-//! A key belongs to a tenant, a person or an API key, and an operation. The body is kept as a keyed digest; what
-//! the key made is read again by its id. The row is written in the transaction of the write itself,
-//! so that a refused write leaves no key behind.
+//! A key belongs to a tenant, a person or an API key, and an operation. The body is kept as a keyed
+//! digest; what the key made is read again by its id. The row is written in the transaction of the
+//! write itself, so that a refused write leaves no key behind.
 
 use std::collections::{HashMap, HashSet};
 

@@ -36,7 +36,7 @@ pub mod events;
 pub mod queue;
 /// What every use case needs, in one value.
 pub mod app;
-/// Mails.
+/// Mails, in the durable queue until they are sent.
 pub mod mail;
 /// The record of who did what.
 pub mod audit;
@@ -44,7 +44,9 @@ pub mod audit;
 pub mod idempotency;
 /// Things that people should know.
 pub mod alerts;
-/// Who people are, and what a token proves.
+/// What browsers may run in production.
+pub mod documents;
+/// Who people are, how they come in, and what their credentials prove.
 pub mod identity;
 /// Prepaid credits.
 pub mod credits;

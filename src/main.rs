@@ -18,7 +18,7 @@ use musubi::external::openai::{OpenAiModel, OpenAiSettings, Timeouts};
 use musubi::graphql::engine::Engine;
 use musubi::graphql::{guard, schema};
 use musubi::http::{self, Prefill, Probe, Setup};
-use musubi::{demo, identity, jobs, verify};
+use musubi::{demo, documents, identity, jobs, verify};
 
 /// Many small allocations on many threads, freed on others, is what the system's allocator is bad
 /// at; and this one gives memory back when a crowd of sockets has left.
@@ -62,8 +62,23 @@ enum Command {
         /// Its name.
         name: String,
     },
+    /// Registered documents: what pages may run in production.
+    Documents {
+        #[command(subcommand)]
+        command: Documents,
+    },
     /// Prove that ledger, balances, grants and holds agree; fails and names what does not.
     Verify,
+}
+
+#[derive(Subcommand)]
+enum Documents {
+    /// Register every `*.graphql` file of a folder, and the values of every `*.json` object in it
+    /// (a manifest of persisted documents).
+    Register {
+        /// The folder.
+        folder: std::path::PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -107,6 +122,9 @@ async fn dispatch(command: Command, config: Config) -> Outcome {
         },
         Command::Token { email, tenant, hours } => token(&app, &email, tenant, hours).await,
         Command::Job { name } => say(&jobs::run_now(&app, jobs::JOBS, &name).await?),
+        Command::Documents { command: Documents::Register { folder } } => {
+            register(&app, &folder).await
+        }
         Command::Verify => {
             let drifts = verify::verify(&app).await?;
             for drift in &drifts {
@@ -247,6 +265,32 @@ async fn token(app: &App, email: &str, tenant: Option<String>, hours: i64) -> Ou
     };
     let token = identity::issue_token(app, user.id, tenant, TimeDelta::hours(hours)).await?;
     say(&token)
+}
+
+/// Registers the documents of a folder; none when one of them is wrong.
+async fn register(app: &App, folder: &std::path::Path) -> Outcome {
+    let engine = Engine::new(guard::Limits::default())?;
+    let mut texts = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        match path.extension().and_then(|kind| kind.to_str()) {
+            Some("graphql") => texts.push((path.clone(), std::fs::read_to_string(&path)?)),
+            Some("json") => {
+                let manifest: std::collections::BTreeMap<String, String> =
+                    serde_json::from_str(&std::fs::read_to_string(&path)?)?;
+                texts.extend(manifest.into_values().map(|text| (path.clone(), text)));
+            }
+            Some(_) | None => {}
+        }
+    }
+    for (path, text) in &texts {
+        if let Some(fault) = engine.fault_of(text) {
+            return Err(format!("{}: {fault}", path.display()).into());
+        }
+    }
+    let documents: Vec<String> = texts.into_iter().map(|(_, text)| text).collect();
+    let added = documents::register(app, &documents).await?;
+    say(&format!("{} documents, {added} of them new.", documents.len()))
 }
 
 fn start_log(config: &Config) {

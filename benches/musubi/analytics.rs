@@ -113,6 +113,7 @@ impl Ledger {
             operation_name: None,
             variables: Variables::default(),
             extensions: serde_json::Map::new(),
+            document_id: None,
         };
         let begun = Instant::now();
         let Prepared::Ready(ready) = self.engine.prepare(call, caller) else {

@@ -223,8 +223,10 @@ pub struct Call {
     pub operation_name: Option<String>,
     /// Values for its variables.
     pub variables: Variables,
-    /// What the client sent beside; nothing reads it today.
+    /// What the client sent beside.
     pub extensions: serde_json::Map<String, serde_json::Value>,
+    /// The id of a registered document, when `query` is empty.
+    pub document_id: Option<String>,
 }
 
 /// What kind of operation a document runs.
@@ -294,6 +296,12 @@ impl Engine {
         let schema = Box::new(schema);
         let answers = Cache::with_weighter(KNOWN_USUAL, EVENTS_BYTES_MAX, Memory);
         Ok(Self(Arc::new(Inner { schema, table, limits, admin_limits, known, answers })))
+    }
+
+    /// What is wrong with a document by itself, whatever it is called with.
+    pub fn fault_of(&self, text: &str) -> Option<String> {
+        let refused = Document::read(text, &self.0.limits).err()?;
+        Some(refused.to_server_error().message)
     }
 
     /// Documents that need not be parsed again.

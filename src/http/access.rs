@@ -11,10 +11,11 @@ use crate::actor::Actor;
 use crate::app::App;
 use crate::error::{Error, Lang};
 use crate::http::Shared;
+use crate::http::documents::Sender;
 use crate::http::perimeter::canonical;
 use crate::http::reply::Refusal;
 use crate::identity;
-use crate::identity::service::site::Place;
+use crate::identity::origins::Place;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
@@ -148,6 +149,12 @@ pub(super) fn host(uri: &Uri, headers: &HeaderMap) -> Option<String> {
 pub(super) fn is_navigation(headers: &HeaderMap) -> bool {
     headers.get(SEC_FETCH_MODE).is_some_and(|mode| mode == "navigate")
         && !headers.contains_key(header::ORIGIN)
+}
+
+/// Whether a page or a program sends it. Browsers name the origin or the site of their pages.
+pub(super) fn sender(headers: &HeaderMap) -> Sender {
+    let is_page = headers.contains_key(header::ORIGIN) || headers.contains_key(SEC_FETCH_SITE);
+    if is_page { Sender::Browser } else { Sender::Program }
 }
 
 /// Whether an address is one of ours, or of a page that may come.

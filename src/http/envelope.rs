@@ -83,6 +83,14 @@ pub(super) async fn wrap(mut request: Request, next: Next) -> Response {
     response
 }
 
+/// Browsers that came over TLS once come so for a year (RFC 6797).
+pub(super) async fn stay_secure(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let year = HeaderValue::from_static("max-age=31536000; includeSubDomains");
+    response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, year);
+    response
+}
+
 /// The language that the caller prefers.
 pub(super) fn lang(headers: &HeaderMap) -> Lang {
     let header = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());

@@ -31,6 +31,7 @@ mod access;
 mod auth;
 mod body;
 mod client;
+mod documents;
 mod envelope;
 mod graphiql;
 mod graphql_http;
@@ -59,6 +60,7 @@ use tower_http::compression::predicate::SizeAbove;
 
 use crate::app::App;
 use crate::graphql::engine::Engine;
+use documents::Documents;
 use envelope::RequestId;
 pub use graphiql::{Prefill, Prefiller};
 pub use health::Probe;
@@ -93,6 +95,7 @@ struct Inner {
     limits: Limits,
     room: Room,
     perimeter: Perimeter,
+    documents: Documents,
     presence: Arc<Presence>,
     /// Links that addresses ask for.
     links: client::Counter,
@@ -109,6 +112,7 @@ impl Shared {
             engine: setup.engine,
             room: Room::new(&setup.limits),
             perimeter: Perimeter::default(),
+            documents: Documents::default(),
             presence: Arc::default(),
             links: client::Counter::new(LINKS_WINDOW, LINKS_MAX),
             limits: setup.limits,
@@ -137,6 +141,11 @@ impl Shared {
     /// The sites whose pages may come.
     fn perimeter(&self) -> &Perimeter {
         &self.0.perimeter
+    }
+
+    /// Which documents callers may run.
+    fn documents(&self) -> &Documents {
+        &self.0.documents
     }
 
     /// Who has sockets open here.
@@ -189,6 +198,7 @@ const ANSWER_BYTES_MIN: u64 = 1024;
 /// All routes.
 fn router(shared: &Shared) -> Router {
     let mut routes = Router::new()
+        .merge(auth::routes())
         .route("/", get(front))
         .route("/graphql", any(graphql_http::answer))
         .route("/health", get(health::report))
@@ -199,8 +209,10 @@ fn router(shared: &Shared) -> Router {
             .route("/graphiql", get(graphiql::page))
             .route("/graphiql/assets/{name}", get(graphiql::asset));
     }
+    if shared.app().config.public_url.starts_with("https:") {
+        routes = routes.layer(from_fn(envelope::stay_secure));
+    }
     routes
-        .merge(auth::routes())
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .with_state(shared.clone())

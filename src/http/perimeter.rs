@@ -8,7 +8,7 @@ use http::Uri;
 
 use crate::app::App;
 use crate::events::Topic;
-use crate::identity::service::site::{self, Place};
+use crate::identity::origins::{self, Place};
 
 /// Sites are read again so often, in case nobody told.
 const REREAD_EVERY: Duration = Duration::from_secs(60);
@@ -25,7 +25,7 @@ impl Perimeter {
 
     /// Reads the sites; those known before stay when the database does not answer.
     pub(super) async fn load(&self, app: &App) {
-        let places = match site::places(app).await {
+        let places = match origins::places(app).await {
             Ok(places) => places,
             Err(error) => {
                 tracing::warn!(%error, "The sites could not be read: {error}");

@@ -3,6 +3,7 @@
 
 pub mod error;
 pub mod graphql;
+pub mod origins;
 pub mod sign_in {
     //! How people come in and stay: sessions, and the ways to begin one.
     mod entry;
@@ -17,7 +18,6 @@ pub mod service {
     //! People, tenants and keys, a file for each use case.
     pub mod key;
     pub mod people;
-    pub mod site;
     pub mod standing;
 }
 

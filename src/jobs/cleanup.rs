@@ -44,6 +44,32 @@ const TABLE: &[Retention] = &[
               (SELECT id FROM alerts WHERE created_at < $1 LIMIT $2)",
     },
     Retention {
+        what: "sign-in links",
+        days: 1,
+        sql: "DELETE FROM sign_in_links WHERE id IN
+              (SELECT id FROM sign_in_links WHERE expires_at < $1 LIMIT $2)",
+    },
+    Retention {
+        what: "hand-overs",
+        days: 1,
+        sql: "DELETE FROM hand_overs WHERE id IN
+              (SELECT id FROM hand_overs WHERE expires_at < $1 LIMIT $2)",
+    },
+    Retention {
+        // One that ran out was never ended by anybody.
+        what: "sessions",
+        days: 90,
+        sql: "DELETE FROM sessions WHERE id IN
+              (SELECT id FROM sessions WHERE COALESCE(ended_at, expires_at) < $1
+               AND (ended_at < $1 OR expires_at < $1) LIMIT $2)",
+    },
+    Retention {
+        what: "invitations",
+        days: 400,
+        sql: "DELETE FROM invitations WHERE id IN
+              (SELECT id FROM invitations WHERE expires_at < $1 LIMIT $2)",
+    },
+    Retention {
         what: "prompts and results",
         days: 400,
         sql: "UPDATE ai_executions SET parameters = NULL, result = NULL WHERE id IN

@@ -1,5 +1,6 @@
 //! Coming in: links, sessions, hand-overs, keys, and whose pages may ask.
 
+mod documents;
 mod doors;
 mod links;
 mod sessions;

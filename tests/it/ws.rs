@@ -34,8 +34,22 @@ pub(crate) struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
 impl Client {
     /// A socket before `connection_init`.
     pub(crate) async fn open(server: &TestServer) -> Self {
+        Self::connect(server, None).await
+    }
+
+    /// The same from a page of this origin. The server is known to it as that host.
+    pub(crate) async fn open_from(server: &TestServer, origin: &str) -> Self {
+        Self::connect(server, Some(origin)).await
+    }
+
+    async fn connect(server: &TestServer, origin: Option<&str>) -> Self {
         let url = format!("ws://{}/graphql", address(server));
         let mut request = url.into_client_request().unwrap();
+        if let Some(origin) = origin {
+            let host = origin.split_once("://").unwrap().1;
+            request.headers_mut().insert("origin", origin.parse().unwrap());
+            request.headers_mut().insert("host", host.parse().unwrap());
+        }
         let protocol = "graphql-transport-ws".parse().unwrap();
         request.headers_mut().insert("sec-websocket-protocol", protocol);
         let (socket, response) = connect_async(request).await.unwrap();

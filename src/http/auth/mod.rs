@@ -4,15 +4,15 @@
 //! | Path | Takes | Answers |
 //! |---|---|---|
 //! | `POST /auth/email` | `{ email, returnTo }` | 202, known or not; a mail with a link |
-//! | `GET /auth/email?token=` | | a page with a button, as mail scanners follow links |
-//! | `POST /auth/email/confirm` | the page's form; or JSON `{ token }` | a cookie and a way on; or tokens |
-//! | `GET /auth/discord`, `/auth/github` | `?returnTo=`; `&link` with the cookie links | the provider's page |
+//! | `GET /auth/email?token=` | | a page with a button: mail scanners follow links |
+//! | `POST /auth/email/confirm` | the button; or JSON `{ token }` | cookie, way on; or tokens |
+//! | `GET /auth/discord`, `/auth/github` | `?returnTo=`; `&link` links | the provider's page |
 //! | `GET /auth/{provider}/callback` | `?code=&state=` | a cookie and a way on |
 //! | `POST /auth/refresh` | the cookie; or JSON `{ refreshToken }` | an access token |
-//! | `POST /auth/sign-out` | the cookie, JSON `{ refreshToken }` or a bearer token | 204 |
+//! | `POST /auth/sign-out` | cookie, `{ refreshToken }` or bearer | 204 |
 //! | `POST /auth/hand-over` | bearer, `{ target, consent }` | `{ code, url }` |
-//! | `POST /auth/hand-over/redeem` | `{ code }` from the target's page | a cookie, an access token |
-//! | `GET`, `POST /auth/invitation` | `?token=`; the page's form | a page; a cookie and a way on |
+//! | `POST /auth/hand-over/redeem` | `{ code }` from the target's page | cookie, access token |
+//! | `GET`, `POST /auth/invitation` | `?token=`; the button | a page; a cookie and a way on |
 //! | `GET /.well-known/jwks.json` | | the keys that verify access tokens |
 
 mod cookie;
@@ -42,7 +42,7 @@ use crate::http::client::{self, Peer};
 use crate::http::envelope::{self, RequestId};
 use crate::http::reply::{self, Refusal};
 use crate::http::{Shared, body};
-use crate::identity::service::site::Place;
+use crate::identity::origins::Place;
 use crate::identity::sign_in::session::Tokens;
 
 /// The longest body that is read here, in bytes.

@@ -49,7 +49,7 @@ async fn respond(
 ) -> Result<Response, Refusal> {
     let media = check_head(parts)?;
     let lang = envelope::lang(&parts.headers);
-    let call = if parts.method == Method::GET {
+    let mut call = if parts.method == Method::GET {
         params::from_query(&parts.uri)?
     } else {
         let limits = shared.limits();
@@ -62,6 +62,12 @@ async fn respond(
     let actor = access::sign_in(&app, &parts.headers, lang)
         .await
         .map_err(|error| Refusal::sign_in(&error, lang))?;
+    let sender = (actor.as_ref(), access::sender(&parts.headers));
+    if let Err(denied) = shared.documents().admit(shared, &mut call, sender).await {
+        let error = denied.error(lang, id.as_str());
+        let response = async_graphql::Response::from_errors(vec![error]);
+        return Ok(into_response(&Outcome { response, verdict: Verdict::Refused }, media));
+    }
     let caller = Caller { app, actor, lang, request_id: id.as_str().to_owned() };
     let outcome = run(shared, &parts.method, call, caller, place).await?;
     Ok(into_response(&outcome, media))

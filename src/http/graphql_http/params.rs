@@ -47,9 +47,14 @@ fn has_too_many_values(bytes: &[u8]) -> bool {
 pub(in crate::http) fn from_object(mut members: Map<String, Value>) -> Result<Call, &'static str> {
     let mut take = |name: &str| members.remove(name).filter(|value| !value.is_null());
     let query = match take("query") {
-        Some(Value::String(query)) => query,
+        Some(Value::String(query)) => Some(query),
         Some(_) => return Err("\"query\" is not a string."),
-        None => return Err("\"query\" is missing."),
+        None => None,
+    };
+    let named = match take("documentId") {
+        Some(Value::String(id)) => Some(id),
+        Some(_) => return Err("\"documentId\" is not a string."),
+        None => None,
     };
     let operation_name = match take("operationName") {
         Some(Value::String(name)) => Some(name).filter(|name| !name.is_empty()),
@@ -66,7 +71,20 @@ pub(in crate::http) fn from_object(mut members: Map<String, Value>) -> Result<Ca
         Some(_) => return Err("\"extensions\" is not an object."),
         None => Map::new(),
     };
-    Ok(Call { query, operation_name, variables, extensions })
+    let document_id = named
+        .or_else(|| persisted(&extensions))
+        .map(|id| id.strip_prefix("sha256:").unwrap_or(&id).to_ascii_lowercase());
+    if query.is_none() && document_id.is_none() {
+        return Err("\"query\" is missing.");
+    }
+    let query = query.unwrap_or_default();
+    Ok(Call { query, operation_name, variables, extensions, document_id })
+}
+
+/// The id in the extension that clients with persisted queries send.
+fn persisted(extensions: &Map<String, Value>) -> Option<String> {
+    let id = extensions.get("persistedQuery")?.get("sha256Hash")?.as_str()?;
+    Some(id.to_owned())
 }
 
 /// Reads the address of a GET. Empty is absent there, as an address has no `null`.
@@ -76,7 +94,7 @@ pub(super) fn from_query(uri: &Uri) -> Result<Call, Refusal> {
     let mut members = Map::new();
     for (name, text) in pairs.0 {
         let value = match name.as_str() {
-            "query" | "operationName" => Value::String(text),
+            "query" | "operationName" | "documentId" => Value::String(text),
             "variables" | "extensions" => from_text(&text)?,
             // Unknown parameters are ignored.
             _ => continue,

@@ -13,6 +13,7 @@ use http::header;
 use http::request::Parts;
 
 use crate::http::Shared;
+use crate::http::access;
 use crate::http::envelope::{self, RequestId};
 use crate::http::reply::Refusal;
 use crate::http::server::Place;
@@ -50,6 +51,7 @@ pub(super) async fn upgrade(shared: &Shared, mut parts: Parts, id: &RequestId) -
     let client = session::Client {
         lang: envelope::lang(&parts.headers),
         request_id: id.as_str().to_owned(),
+        sender: access::sender(&parts.headers),
     };
     let shared = shared.clone();
     upgrade

@@ -16,6 +16,7 @@ use crate::error::{Code, Error, Lang};
 use crate::graphql::caller::Caller;
 use crate::graphql::engine::{Call, OperationKind, Prepared, ReadyOperation};
 use crate::http::Shared;
+use crate::http::documents::Sender;
 use crate::http::graphql_ws::ANSWER_BYTES_MAX;
 use crate::http::graphql_ws::outbox::{self, Outbox};
 use crate::http::graphql_ws::protocol::{self, Close};
@@ -34,6 +35,7 @@ const READING_MAX: usize = 4;
 pub(super) struct Operations {
     shared: Shared,
     outbox: Outbox,
+    sender: Sender,
     running: Arc<Running>,
     places: Arc<Semaphore>,
     turns: Arc<Semaphore>,
@@ -74,10 +76,10 @@ impl Drop for Slot {
 }
 
 impl Operations {
-    pub(super) fn new(shared: Shared, outbox: Outbox) -> Self {
+    pub(super) fn new(shared: Shared, outbox: Outbox, sender: Sender) -> Self {
         let places = Arc::new(Semaphore::new(RUNNING_MAX));
         let turns = Arc::new(Semaphore::new(READING_MAX));
-        Self { shared, outbox, running: Arc::default(), places, turns, started: 0 }
+        Self { shared, outbox, sender, running: Arc::default(), places, turns, started: 0 }
     }
 
     /// Begins an operation. An id that is in use ends the socket.
@@ -106,6 +108,7 @@ impl Operations {
         let work = Box::new(Work {
             shared: self.shared.clone(),
             outbox: self.outbox.clone(),
+            sender: self.sender,
             turns: Arc::clone(&self.turns),
             asker,
             place: Some(place),
@@ -161,6 +164,7 @@ enum End {
 struct Work {
     shared: Shared,
     outbox: Outbox,
+    sender: Sender,
     turns: Arc<Semaphore>,
     asker: Asker,
     /// Goes with a mutation, which may outlive all else.
@@ -200,13 +204,16 @@ impl Work {
     }
 
     async fn prepare(&self, call: Box<(Call, Caller)>) -> Result<ReadyOperation, Vec<ServerError>> {
-        let (call, mut caller) = *call;
+        let (mut call, mut caller) = *call;
         // A socket lives for hours; rights are those of now, as over HTTP.
         if let Some(actor) = &caller.actor {
             let refreshed = identity::refresh(&caller.app, actor).await;
             let refused = |error| self.asker.outcome(&error, Verdict::Refused).response.errors;
             caller.actor = Some(refreshed.map_err(refused)?);
         }
+        let sender = (caller.actor.as_ref(), self.sender);
+        let admitted = self.shared.documents().admit(&self.shared, &mut call, sender).await;
+        admitted.map_err(|denied| vec![denied.error(self.asker.lang, &self.asker.request_id)])?;
         match self.shared.engine().prepare(call, caller) {
             Prepared::Refused(refused) => Err(refused.response.errors),
             Prepared::Ready(ready) => Ok(ready),

@@ -17,6 +17,7 @@ use crate::error::{Error, Lang};
 use crate::graphql::caller::Caller;
 use crate::http::Shared;
 use crate::http::access;
+use crate::http::documents::Sender;
 use crate::http::graphql_ws::operations::Operations;
 use crate::http::graphql_ws::outbox::{self, Outbox};
 use crate::http::graphql_ws::protocol::{self, Close, Incoming};
@@ -38,6 +39,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct Client {
     pub(super) lang: Lang,
     pub(super) request_id: String,
+    pub(super) sender: Sender,
 }
 
 /// How a conversation ends.
@@ -137,7 +139,7 @@ struct Session {
 
 impl Session {
     fn new(shared: Shared, client: Client, outbox: Outbox) -> Self {
-        let operations = Operations::new(shared.clone(), outbox.clone());
+        let operations = Operations::new(shared.clone(), outbox.clone(), client.sender);
         let opened = Instant::now();
         let mut session = Self {
             shared,

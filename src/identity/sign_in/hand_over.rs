@@ -16,7 +16,7 @@ use crate::entity::session::SignInWay;
 use crate::entity::{cross_site_activity, hand_over};
 use crate::error::{Error, Result};
 use crate::identity::error::IdentityError;
-use crate::identity::service::site::Place;
+use crate::identity::origins::Place;
 use crate::identity::sign_in::session::{self, NewSession, Tokens};
 use crate::ids::{CrossSiteActivityId, HandOverId};
 

@@ -120,6 +120,10 @@ pub(super) async fn the_sites(db: &DatabaseConnection, tenant: TenantId, user: U
         };
         same(db, row).await;
     }
+    the_keys(db, tenant, user).await;
+}
+
+async fn the_keys(db: &DatabaseConnection, tenant: TenantId, user: UserId) {
     let key = api_key::Model {
         id: ApiKeyId::new(),
         tenant_id: tenant,

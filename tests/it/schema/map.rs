@@ -180,6 +180,7 @@ pub(super) async fn reply_in(
         operation_name: None,
         variables: Variables::from_json(variables),
         extensions: serde_json::Map::new(),
+        document_id: None,
     };
     let response = match app.engine.prepare(call, caller) {
         Prepared::Refused(refused) => panic!("{document}: {:?}", refused.response.errors),

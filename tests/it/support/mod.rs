@@ -44,6 +44,7 @@ pub(crate) struct Setting {
     clock: Option<Clock>,
     redis_url: Option<String>,
     lease: Option<Duration>,
+    environment: Option<Environment>,
 }
 
 impl Setting {
@@ -81,11 +82,17 @@ impl Setting {
         Self { lease: Some(lease), ..self }
     }
 
+    /// As real customers are served.
+    pub(crate) fn production(self) -> Self {
+        Self { environment: Some(Environment::Production), ..self }
+    }
+
     pub(crate) async fn start(self) -> TestApp {
         let database = TestDatabase::create().await;
         let clock = self.clock.unwrap_or_else(|| Clock::fixed(beginning()));
         let mut config = config(database.url());
         config.redis_url = self.redis_url.or_else(database::redis_url).map(Secret);
+        config.environment = self.environment.unwrap_or(config.environment);
         config.hold_lease = self.lease.unwrap_or(config.hold_lease);
         let sandbox = SandboxModel { pause: Duration::ZERO, ..SandboxModel::default() };
         let models = self.models.unwrap_or_else(|| Arc::new(sandbox));

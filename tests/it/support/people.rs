@@ -220,6 +220,7 @@ fn prepare(
         operation_name: None,
         variables: Variables::from_json(variables),
         extensions: serde_json::Map::new(),
+        document_id: None,
     };
     engine.prepare(call, caller)
 }

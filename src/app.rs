@@ -50,8 +50,6 @@ pub struct Parts {
     pub batches: Batches,
     /// The models' provider.
     pub models: Arc<dyn ChatModel>,
-    /// Providers.
-    pub oauth: Arc<crate::external::oauth::Providers>,
     /// This process, in leases and events.
     pub node: Uuid,
 }
@@ -67,19 +65,8 @@ impl App {
         let events = Events::start(&config, node, &tasks);
         let db = Db::connect(&config.database, Arc::new(events.clone())).await?;
         let config = Arc::new(config);
-        let parts = Parts {
-            config,
-            clock,
-            db,
-            events,
-            crypto,
-            tokens,
-            tasks,
-            batches,
-            models,
-            oauth: Arc::default(),
-            node,
-        };
+        let parts =
+            Parts { config, clock, db, events, crypto, tokens, tasks, batches, models, node };
         Ok(Self(Arc::new(parts)))
     }
 

@@ -3,7 +3,6 @@
 /// Chat models: the interface and the sandbox.
 pub mod models;
 /// OpenAI and what speaks its language.
-pub mod oauth;
 pub mod openai;
 /// Redis, the wire between nodes.
 pub mod redis;

@@ -36,6 +36,8 @@ pub mod events;
 pub mod queue;
 /// What every use case needs, in one value.
 pub mod app;
+/// Mail to people, through the queue.
+pub mod mail;
 /// The record of who did what.
 pub mod audit;
 /// Keys that clients give to writes.

@@ -12,7 +12,9 @@ use crate::crypto::Crypto;
 use crate::db::Db;
 use crate::error::Result;
 use crate::events::Events;
-use crate::external::models::ChatModel;
+use crate::external::mail::{InvalidMailSettings, MailFolder, Mailer};
+use crate::external::models::{ChatModel, SandboxModel};
+use crate::external::oauth::Providers;
 use crate::ids::new_uuid;
 use crate::tasks::Tasks;
 use crate::tokens::Tokens;
@@ -50,13 +52,41 @@ pub struct Parts {
     pub batches: Batches,
     /// The models' provider.
     pub models: Arc<dyn ChatModel>,
+    /// Who takes our mail.
+    pub mailer: Arc<dyn Mailer>,
+    /// Who else tells who people are.
+    pub oauth: Arc<Providers>,
     /// This process, in leases and events.
     pub node: Uuid,
 }
 
+/// The third parties that use cases ask.
+#[derive(Clone)]
+pub struct External {
+    /// The models' provider.
+    pub models: Arc<dyn ChatModel>,
+    /// Who takes our mail.
+    pub mailer: Arc<dyn Mailer>,
+    /// Who else tells who people are.
+    pub oauth: Arc<Providers>,
+}
+
+impl External {
+    /// Nobody is asked: models without a provider, mails as files, nobody else to sign in with.
+    pub fn sandbox(config: &Config) -> Result<Self, InvalidMailSettings> {
+        let folder = config.data_folder().join("mail");
+        let mailer = MailFolder::new(folder, &config.email.from, &config.public_url)?;
+        Ok(Self {
+            models: Arc::new(SandboxModel::default()),
+            mailer: Arc::new(mailer),
+            oauth: Arc::new(Providers::none()),
+        })
+    }
+}
+
 impl App {
-    /// Connects everything. `models` is the real provider or the sandbox.
-    pub async fn start(config: Config, clock: Clock, models: Arc<dyn ChatModel>) -> Result<Self> {
+    /// Connects everything. Each of `external` is the real one or the sandbox.
+    pub async fn start(config: Config, clock: Clock, external: External) -> Result<Self> {
         let node = new_uuid();
         let tasks = Tasks::default();
         let batches = Batches::new(&tasks);
@@ -65,9 +95,21 @@ impl App {
         let events = Events::start(&config, node, &tasks);
         let db = Db::connect(&config.database, Arc::new(events.clone())).await?;
         let config = Arc::new(config);
-        let parts =
-            Parts { config, clock, db, events, crypto, tokens, tasks, batches, models, node };
-        Ok(Self(Arc::new(parts)))
+        let External { models, mailer, oauth } = external;
+        Ok(Self(Arc::new(Parts {
+            config,
+            clock,
+            db,
+            events,
+            crypto,
+            tokens,
+            tasks,
+            batches,
+            models,
+            mailer,
+            oauth,
+            node,
+        })))
     }
 
     /// The same program at another time. Its queues are its own.

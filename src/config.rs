@@ -50,6 +50,41 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// How mail goes out.
+#[derive(Clone, Debug, Default)]
+pub struct EmailSettings {
+    /// The server, with its user and password; none is the sandbox.
+    pub server: Option<Secret>,
+    /// Whom mails come from, such as `Musubi <no-reply@musubi.example>`.
+    pub from: String,
+}
+
+/// Who else tells who people are; none is not offered.
+#[derive(Clone, Debug, Default)]
+pub struct OauthSettings {
+    /// Discord.
+    pub discord: Option<OauthClient>,
+    /// GitHub.
+    pub github: Option<OauthClient>,
+}
+
+/// What we are at a provider of sign-in, and where it is asked.
+#[derive(Clone, Debug)]
+pub struct OauthClient {
+    /// Our id.
+    pub id: String,
+    /// Our secret.
+    pub secret: Secret,
+    /// Where people are sent to.
+    pub authorize_url: String,
+    /// Where a code becomes a token.
+    pub token_url: String,
+    /// Where a token tells whose it is.
+    pub user_url: String,
+    /// Where it tells their addresses, when the person's own entry does not.
+    pub emails_url: Option<String>,
+}
+
 /// All settings.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -79,6 +114,10 @@ pub struct Config {
     pub openai_api_key: Option<Secret>,
     /// The provider's OpenAI-compatible endpoint.
     pub openai_base_url: String,
+    /// How mail goes out.
+    pub email: EmailSettings,
+    /// Who else tells who people are.
+    pub oauth: OauthSettings,
     /// How long a hold stays without its owner renewing it.
     pub hold_lease: Duration,
     /// Browser origins besides our own and those of the tenants' sites that may come.
@@ -100,6 +139,11 @@ impl Config {
     /// Whether AI calls go to a real provider.
     pub fn has_real_models(&self) -> bool {
         self.openai_api_key.is_some()
+    }
+
+    /// Where files of ours lie: the folder of the SQLite file, or `data`.
+    pub fn data_folder(&self) -> PathBuf {
+        data_folder(&self.database.url)
     }
 
     /// Reads the environment. The error names everything that is missing or malformed, at once.
@@ -172,6 +216,8 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         let keys = self.keys(is_production, &url);
         let openai_base_url = self.text("OPENAI_BASE_URL");
         let openai_api_key = self.openai_key(is_production, openai_base_url.is_some());
+        let email = self.email(is_production);
+        let oauth = self.oauth();
         let lease = self.number("MUSUBI_HOLD_LEASE_SECONDS", 120_u64)?;
         if !(2..=3_600).contains(&lease) {
             self.problem("MUSUBI_HOLD_LEASE_SECONDS", "is 2 to 3600");
@@ -197,6 +243,8 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             openai_api_key,
             openai_base_url: openai_base_url
                 .unwrap_or_else(|| "https://api.openai.com/v1".to_owned()),
+            email,
+            oauth,
             hold_lease: Duration::from_secs(lease),
             allowed_origins: self.list("ALLOWED_ORIGINS"),
             trusted_proxies: self.networks("TRUSTED_PROXIES"),
@@ -280,6 +328,68 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
                 if is_production {
                     self.problem("OPENAI_API_KEY", "is missing (the sandbox is for development)");
                 }
+                None
+            }
+        }
+    }
+
+    /// In development mails are files until there is a server.
+    fn email(&mut self, is_production: bool) -> EmailSettings {
+        let server = self.text("EMAIL_SERVER");
+        let from = self.text("EMAIL_FROM");
+        for (name, is_missing) in
+            [("EMAIL_SERVER", server.is_none()), ("EMAIL_FROM", from.is_none())]
+        {
+            if is_missing && is_production {
+                self.problem(name, "is missing");
+            }
+        }
+        let is_known = |url: &str| url.starts_with("smtp://") || url.starts_with("smtps://");
+        if server.as_deref().is_some_and(|url| !is_known(url)) {
+            self.problem("EMAIL_SERVER", "is not smtp://… or smtps://…");
+        }
+        let from = from.unwrap_or_else(|| "Musubi <no-reply@localhost>".to_owned());
+        EmailSettings { server: server.map(Secret), from }
+    }
+
+    fn oauth(&mut self) -> OauthSettings {
+        let discord = self.oauth_client("DISCORD_CLIENT_ID", "DISCORD_CLIENT_SECRET");
+        let github = self.oauth_client("GITHUB_CLIENT_ID", "GITHUB_CLIENT_SECRET");
+        let mut url = |name: &str, default: &str| self.or_default(name, false, default);
+        OauthSettings {
+            discord: discord.map(|(id, secret)| OauthClient {
+                id,
+                secret,
+                authorize_url: url("DISCORD_AUTHORIZE_URL", "https://discord.com/oauth2/authorize"),
+                token_url: url("DISCORD_TOKEN_URL", "https://discord.com/api/oauth2/token"),
+                user_url: url("DISCORD_USER_URL", "https://discord.com/api/users/@me"),
+                emails_url: None,
+            }),
+            github: github.map(|(id, secret)| OauthClient {
+                id,
+                secret,
+                authorize_url: url(
+                    "GITHUB_AUTHORIZE_URL",
+                    "https://github.com/login/oauth/authorize",
+                ),
+                token_url: url("GITHUB_TOKEN_URL", "https://github.com/login/oauth/access_token"),
+                user_url: url("GITHUB_USER_URL", "https://api.github.com/user"),
+                emails_url: Some(url("GITHUB_EMAILS_URL", "https://api.github.com/user/emails")),
+            }),
+        }
+    }
+
+    /// Both or neither.
+    fn oauth_client(&mut self, id_name: &str, secret_name: &str) -> Option<(String, Secret)> {
+        match (self.text(id_name), self.text(secret_name)) {
+            (Some(id), Some(secret)) => Some((id, Secret(secret))),
+            (None, None) => None,
+            (Some(_), None) => {
+                self.problem(secret_name, &format!("is missing beside {id_name}"));
+                None
+            }
+            (None, Some(_)) => {
+                self.problem(id_name, &format!("is missing beside {secret_name}"));
                 None
             }
         }
@@ -383,11 +493,14 @@ fn parse_keys_file(text: &str) -> Vec<(&'static str, String)> {
 }
 
 fn keys_path(database_url: &str) -> PathBuf {
+    data_folder(database_url).join("keys.env")
+}
+
+fn data_folder(database_url: &str) -> PathBuf {
     let file = database_url
         .strip_prefix("sqlite:")
         .map(|path| path.trim_start_matches("//").split('?').next().unwrap_or_default());
-    let folder = file.and_then(|file| Path::new(file).parent()).unwrap_or(Path::new("data"));
-    folder.join("keys.env")
+    file.and_then(|file| Path::new(file).parent()).unwrap_or(Path::new("data")).to_owned()
 }
 
 /// Makes a file that only we may read, whole or not at all; leaves one that exists.

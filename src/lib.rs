@@ -36,7 +36,7 @@ pub mod events;
 pub mod queue;
 /// What every use case needs, in one value.
 pub mod app;
-/// Mails, in the durable queue until they are sent.
+/// Mail to people, through the queue.
 pub mod mail;
 /// The record of who did what.
 pub mod audit;

@@ -10,10 +10,12 @@ use migration::{Migrator, MigratorTrait};
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use musubi::app::App;
+use musubi::app::{App, External};
 use musubi::clock::Clock;
 use musubi::config::Config;
-use musubi::external::models::{ChatModel, SandboxModel, count_tokens};
+use musubi::external::mail::{self, SmtpMailer};
+use musubi::external::models::count_tokens;
+use musubi::external::oauth::{self, Providers};
 use musubi::external::openai::{OpenAiModel, OpenAiSettings, Timeouts};
 use musubi::graphql::engine::Engine;
 use musubi::graphql::{guard, schema};
@@ -106,8 +108,8 @@ fn run() -> Outcome {
 }
 
 async fn dispatch(command: Command, config: Config) -> Outcome {
-    let models = models(&config)?;
-    let app = App::start(config, Clock::system(), models).await?;
+    let external = external(&config)?;
+    let app = App::start(config, Clock::system(), external).await?;
     if let Err(error) = app.db.measure_clock(&app.clock).await {
         tracing::warn!(%error, "The database's clock could not be read: {error}");
     }
@@ -150,15 +152,23 @@ async fn prepare_database(app: &App, command: &Command) -> Outcome {
     Ok(())
 }
 
-fn models(config: &Config) -> Result<Arc<dyn ChatModel>, Box<dyn std::error::Error + Send + Sync>> {
-    match &config.openai_api_key {
-        None => Ok(Arc::new(SandboxModel::default())),
-        Some(key) => Ok(Arc::new(OpenAiModel::new(OpenAiSettings {
+/// The third parties that the settings name; the sandbox stands in for the others.
+fn external(config: &Config) -> Result<External, Box<dyn std::error::Error + Send + Sync>> {
+    let mut external = External::sandbox(config)?;
+    if let Some(key) = &config.openai_api_key {
+        external.models = Arc::new(OpenAiModel::new(OpenAiSettings {
             base_url: config.openai_base_url.clone(),
             api_key: key.0.clone(),
             timeouts: Timeouts::default(),
-        })?)),
+        })?);
     }
+    if let Some(server) = &config.email.server {
+        let (from, host) = (&config.email.from, &config.public_url);
+        let mailer = SmtpMailer::new(server, from, host, mail::PATIENCE)?;
+        external.mailer = Arc::new(mailer);
+    }
+    external.oauth = Arc::new(Providers::new(&config.oauth, oauth::PATIENCE)?);
+    Ok(external)
 }
 
 async fn serve(app: App) -> Outcome {

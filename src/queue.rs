@@ -60,6 +60,17 @@ pub struct Handler<C> {
     pub attempts_max: i32,
 }
 
+/// Why no other attempt would help. A row whose handler answers this is given up at once.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Hopeless(pub String);
+
+impl From<Hopeless> for Error {
+    fn from(hopeless: Hopeless) -> Self {
+        Self::broken(hopeless)
+    }
+}
+
 /// What a worker needs.
 #[derive(Clone)]
 pub struct Parts {
@@ -231,7 +242,7 @@ async fn record<C>(
     let now = parts.clock.db_now();
     let (state, run_at, last_error) = match outcome {
         Ok(()) => ("DONE", None, None),
-        Err(error) if row.attempts >= handler.attempts_max => {
+        Err(error) if row.attempts >= handler.attempts_max || is_hopeless(&error) => {
             let id = row.id;
             error!(item.id = %id, %error, "Gave up {} {id}: {error}", row.kind);
             ("DEAD", None, Some(shorten(&error)))
@@ -255,6 +266,10 @@ async fn record<C>(
     let txn = parts.db.begin().await?;
     db::execute(&*txn, RECORD, values).await?;
     txn.commit().await
+}
+
+fn is_hopeless(error: &Error) -> bool {
+    matches!(error, Error::Broken(cause) if cause.is::<Hopeless>())
 }
 
 /// Only the attempt that still has the lease is recorded.

@@ -46,7 +46,7 @@ pub fn canonical_email(email: &str) -> String {
 }
 
 /// An address in its canonical form, if the text has the shape of one: a local part of at most 64
-/// characters, a domain with a dot, 254 bytes at most (RFC 5321 §4.5.3.1), nothing invisible.
+/// characters, a domain with a dot, 254 bytes at most (RFC 5321 §4.5.3.1), ASCII, nothing invisible.
 pub fn email_address(text: &str) -> Option<String> {
     let canonical = canonical_email(text);
     let (local, domain) = canonical.rsplit_once('@')?;
@@ -60,5 +60,6 @@ pub fn email_address(text: &str) -> Option<String> {
     let is_plain = !canonical
         .chars()
         .any(|it| it.is_whitespace() || it.is_control() || "<>()[],;:\\\"".contains(it));
-    (is_local && is_domain && is_plain && canonical.len() <= 254).then_some(canonical)
+    let is_short = canonical.is_ascii() && canonical.len() <= 254;
+    (is_local && is_domain && is_plain && is_short).then_some(canonical)
 }

@@ -48,6 +48,8 @@ impl Process {
             .env("JWT_KEYS", format!("jwt1:{}", key(1)))
             .env("ENCRYPTION_KEYS", format!("enc1:{}", key(2)))
             .env("INDEX_KEY", key(3))
+            .env("EMAIL_SERVER", "smtp://127.0.0.1:9")
+            .env("EMAIL_FROM", "no-reply@musubi.test")
             .env("OPENAI_BASE_URL", models)
             .env("OPENAI_API_KEY", "bench-key")
             .stdin(Stdio::null())

@@ -6,9 +6,9 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use migration::{Migrator, MigratorTrait};
 use musubi::actor::{Actor, Role};
-use musubi::app::App;
+use musubi::app::{App, External};
 use musubi::clock::Clock;
-use musubi::config::{Config, DbSettings, Environment};
+use musubi::config::{Config, DbSettings, EmailSettings, Environment, OauthSettings};
 use musubi::credits::service::account;
 use musubi::credits::service::grant::{Purchase, grant_purchase};
 use musubi::crypto::Key;
@@ -67,7 +67,9 @@ impl Stage {
 
     /// The program on this database, in this process, with its jobs.
     pub(crate) async fn app(&self, models: Arc<dyn ChatModel>) -> App {
-        let app = App::start(config(&self.url), Clock::system(), models).await.unwrap();
+        let config = config(&self.url);
+        let external = External { models, ..External::sandbox(&config).unwrap() };
+        let app = App::start(config, Clock::system(), external).await.unwrap();
         app.db.measure_clock(&app.clock).await.unwrap();
         musubi::jobs::start(&app);
         app
@@ -131,6 +133,8 @@ pub(crate) fn config(database_url: &str) -> Config {
         index_key: [3; 32],
         openai_api_key: None,
         openai_base_url: "http://127.0.0.1:9/v1".to_owned(),
+        email: EmailSettings::default(),
+        oauth: OauthSettings::default(),
         hold_lease: Duration::from_secs(120),
         allowed_origins: Vec::new(),
         trusted_proxies: Vec::new(),

@@ -1,8 +1,8 @@
 use chrono::{DateTime, Utc};
 use sea_orm::entity::prelude::*;
 
+pub use crate::external::oauth::Provider;
 use crate::ids::{LinkedAccountId, UserId};
-use crate::text_enum;
 
 /// A person's account at a provider; one per person and provider. Its tokens are not kept.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
@@ -25,13 +25,3 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
-
-text_enum! {
-    /// Who tells us who somebody is.
-    Provider {
-        /// Discord.
-        Discord = "DISCORD",
-        /// GitHub.
-        Github = "GITHUB",
-    }
-}

@@ -1,7 +1,13 @@
 //! The outside world, one file for each third party. Nothing else opens connections to them.
 
+mod http_client;
+
+/// Mail: the interface, SMTP and the sandbox.
+pub mod mail;
 /// Chat models: the interface and the sandbox.
 pub mod models;
+/// Discord and GitHub, which tell who somebody is.
+pub mod oauth;
 /// OpenAI and what speaks its language.
 pub mod openai;
 /// Redis, the wire between nodes.

@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::credits::service::due;
 use crate::credits::watch as balances;
 use crate::error::Result;
+use crate::mail;
 use crate::queue;
 
 mod cleanup;
@@ -74,7 +75,7 @@ pub static JOBS: &[Job] = &[
 ];
 
 /// Durable work and who does it. The domains that have such work join the list.
-static WORK: &[queue::Handler<App>] = &[];
+static WORK: &[queue::Handler<App>] = &[mail::HANDLER];
 
 /// Starts the loops that every process has; they stop at shutdown.
 pub fn start(app: &App) {

@@ -20,7 +20,7 @@ use musubi::ai::input::Parameters;
 use musubi::ai::pricing;
 use musubi::ai::service::reserve::{Answer, Request, reserve};
 use musubi::ai::service::run::Job;
-use musubi::app::App;
+use musubi::app::{App, External};
 use musubi::crypto::Place;
 use musubi::entity::execution::{self, ExecutionStatus};
 use musubi::entity::function_price::AiFunctionType;
@@ -189,7 +189,8 @@ impl Gated {
     /// A node of its own whose model this is.
     pub(crate) async fn node(&self, app: &TestApp) -> App {
         let config = app.app.config.as_ref().clone();
-        App::start(config, app.clock.clone(), Arc::new(self.clone())).await.unwrap()
+        let external = External { models: Arc::new(self.clone()), ..app.external() };
+        App::start(config, app.clock.clone(), external).await.unwrap()
     }
 }
 

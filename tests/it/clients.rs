@@ -1,17 +1,15 @@
 //! What front ends use, run against the real program: npm's audits of GraphQL over HTTP, its
 //! WebSocket client, typed documents, a browser. The scripts are in the folder `clients`.
 
-mod npm;
-
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::clients::npm::{Script, folder};
 use crate::support::database::is_postgres;
+use crate::support::doubles::quiet_port;
+use crate::support::npm::{self, Script, folder};
 use crate::support::process::{Home, Process};
 
 #[tokio::test]
@@ -40,12 +38,6 @@ async fn the_websocket_client_of_npm_goes_on_when_the_server_is_replaced() {
     script.succeeds().await;
     process.stop().await;
     home.adds_up().await;
-}
-
-/// A free port that the system gives to nobody who asks for any.
-fn quiet_port() -> u16 {
-    let mut ports = std::iter::repeat_with(|| fastrand::u16(20_000..32_000));
-    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 #[tokio::test]

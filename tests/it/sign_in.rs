@@ -3,6 +3,7 @@
 mod documents;
 mod doors;
 mod links;
+mod providers;
 mod sessions;
 mod sockets;
 mod tokens;
@@ -12,14 +13,14 @@ use musubi::db;
 use musubi::entity::session::SignInWay;
 use musubi::entity::site::Character;
 use musubi::entity::{site, tenant};
-use musubi::error::Result;
+use musubi::external::mail::Mail;
 use musubi::identity::sign_in::session::{self, NewSession, Tokens};
 use musubi::ids::{SiteId, TenantId, UserId};
 use musubi::queue;
 use sea_orm::{EntityTrait, IntoActiveModel};
 use serde_json::{Value, json};
-use std::sync::{Mutex, PoisonError};
 
+use crate::http::stage::eventually;
 use crate::http::{Reply, exchange, request};
 use crate::support::{TestApp, TestServer};
 
@@ -92,30 +93,21 @@ async fn two_sites(app: &TestApp, tenant: TenantId, is_open: bool) {
     txn.commit().await.unwrap();
 }
 
-static MAILS: Mutex<Vec<Value>> = Mutex::new(Vec::new());
-
-/// The mails that wait for one address, the oldest first; each is given out once.
-async fn mails_to(app: &TestApp, address: &str) -> Vec<Value> {
-    fn keep(
-        _: musubi::app::App,
-        mail: Value,
-    ) -> futures_util::future::BoxFuture<'static, Result<()>> {
-        MAILS.lock().unwrap_or_else(PoisonError::into_inner).push(mail);
-        Box::pin(async { Ok(()) })
-    }
-    let handlers = [queue::Handler { kind: "mail", run: keep, attempts_max: 1 }];
+/// All mails to one address so far, the oldest first, after whatever waits was sent.
+async fn mails_to(app: &TestApp, address: &str) -> Vec<Mail> {
     let parts = queue::Parts::from(&app.app);
-    while queue::work_once(&parts, &app.app, &handlers).await.unwrap() > 0 {}
-    let mut mails = MAILS.lock().unwrap_or_else(PoisonError::into_inner);
-    let (ours, others) = mails.drain(..).partition(|mail| mail["to"] == address);
-    *mails = others;
-    ours
+    while queue::work_once(&parts, &app.app, &[musubi::mail::HANDLER]).await.unwrap() > 0 {}
+    app.outbox.mails().into_iter().filter(|mail| mail.to == address).collect()
+}
+
+/// The first mail to an address, which another worker may be sending.
+async fn mail_to(app: &TestApp, address: &str) -> Mail {
+    eventually(async || mails_to(app, address).await.into_iter().next()).await
 }
 
 /// The token in a mail's link.
-fn token_of(mail: &Value) -> String {
-    let text = mail["text"].as_str().unwrap();
-    let (_, rest) = text.split_once("token=").unwrap_or_else(|| panic!("no link: {text}"));
+fn token_of(mail: &Mail) -> String {
+    let (_, rest) = mail.text.split_once("token=").unwrap_or_else(|| panic!("no link"));
     rest.split_whitespace().next().unwrap().to_owned()
 }
 

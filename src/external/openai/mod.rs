@@ -21,6 +21,7 @@ use reqwest::Url;
 use serde_json::{Map, Number, Value, json};
 use tokio::time::Instant;
 
+use crate::external::http_client::{http_client, root_cause};
 use crate::external::models::{ChatEvent, ChatModel, ChatRequest, ModelFailure};
 
 use self::answer::Answer;
@@ -124,8 +125,8 @@ impl OpenAiModel {
             .with_org_id("")
             .with_project_id("");
         let timeouts = settings.timeouts.bounded();
-        let http = transport::http_client(timeouts.connect, is_encrypted)
-            .map_err(|error| InvalidSettings::HttpClient(transport::root_cause(&error)))?;
+        let http = http_client(timeouts.connect, is_encrypted)
+            .map_err(|error| InvalidSettings::HttpClient(root_cause(&error)))?;
         let service = transport::service(http.clone());
         let client = Client::build(http, config).with_http_service(service);
 

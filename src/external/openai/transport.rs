@@ -16,6 +16,7 @@ use reqwest::{Body, Response};
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::external::http_client::root_cause;
 use crate::external::models::{FailureKind, ModelFailure};
 
 use super::refusal::Refusal;
@@ -104,29 +105,6 @@ impl TransportError {
             },
             Self::Lost(_) | Self::Unsendable | Self::Malformed(_) => None,
         }
-    }
-}
-
-/// One pooled client per provider, with nothing taken from the environment.
-pub(super) fn http_client(
-    connect: Duration,
-    is_encrypted: bool,
-) -> Result<reqwest::Client, reqwest::Error> {
-    let builder = reqwest::Client::builder()
-        .user_agent("musubi")
-        .connect_timeout(connect)
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        // A server limits the streams of one HTTP/2 connection; HTTP/1 opens as many as we need.
-        .http1_only()
-        // Shorter than common load balancers keep an idle connection.
-        .pool_idle_timeout(Duration::from_secs(30));
-    if is_encrypted {
-        builder.build()
-    } else {
-        // Without TLS no root certificates have to be read.
-        builder.tls_certs_only([]).build()
     }
 }
 
@@ -265,13 +243,4 @@ fn limited(
 
 fn event_stream(body: Body) -> Response {
     http::Response::new(body).into()
-}
-
-/// The innermost error's text: the outer ones repeat the address.
-pub(super) fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::crypto::{Place, Sealed};
 use crate::entity::linked_account::Provider;
 use crate::error::Error;
-use crate::external::oauth::Failure;
+use crate::external::oauth::OauthFailure;
 use crate::http::auth::email::{go_on, sorry};
 use crate::http::auth::{Visit, cookie, page};
 use crate::http::reply::Refusal;
@@ -69,7 +69,7 @@ pub(super) async fn begin(visit: Visit) -> Result<Response, Refusal> {
     let state = id.simple().to_string();
     let challenge = challenge(&journey.verifier);
     let address = app.oauth.authorize_url(provider, &state, &challenge, &journey.redirect);
-    let address = address.ok_or_else(Refusal::not_found)?;
+    let address = address.map_err(|_| Refusal::not_found())?;
     let mut response = (StatusCode::FOUND, [(header::LOCATION, address)]).into_response();
     let value = format!("{state}.{}", URL_SAFE_NO_PAD.encode(&sealed.0));
     cookie::VISIT.set(&mut response, &value);
@@ -120,10 +120,11 @@ async fn arrive(visit: &Visit, journey: Journey) -> Response {
     }
 }
 
-fn unanswered(visit: &Visit, failure: &Failure) -> Response {
+fn unanswered(visit: &Visit, failure: &OauthFailure) -> Response {
     let status = match failure {
-        Failure::Refused(_) => StatusCode::BAD_REQUEST,
-        Failure::Unavailable(_) | Failure::Nonsense(_) => StatusCode::BAD_GATEWAY,
+        OauthFailure::NotOffered => StatusCode::NOT_FOUND,
+        OauthFailure::Refused(_) => StatusCode::BAD_REQUEST,
+        OauthFailure::Unavailable(_) | OauthFailure::Nonsense(_) => StatusCode::BAD_GATEWAY,
     };
     let text = visit.lang.pick(
         "連携先でサインインを確認できませんでした。もう一度お試しください。",
@@ -150,7 +151,8 @@ fn journey(visit: &Visit) -> Option<Journey> {
 fn provider(visit: &Visit) -> Result<Provider, Refusal> {
     let named = visit.parts.uri.path().split('/').nth(2).unwrap_or_default();
     let known = Provider::ALL.iter().find(|provider| slug(**provider) == named);
-    let offered = known.filter(|provider| visit.shared.app().oauth.is_offered(**provider));
+    let offered =
+        known.filter(|provider| visit.shared.app().oauth.offered().any(|it| it == **provider));
     offered.copied().ok_or_else(Refusal::not_found)
 }
 

@@ -4,8 +4,9 @@ use chrono::{DateTime, Utc};
 
 use crate::app::App;
 use crate::db::Txn;
-use crate::error::{Lang, Result};
-use crate::mail::{self, Mail};
+use crate::error::{Error, Lang, Result};
+use crate::external::mail::Mail;
+use crate::mail;
 
 /// A mail to one person.
 pub(in crate::identity) struct Letter {
@@ -69,5 +70,8 @@ pub(in crate::identity) async fn send(
 ) -> Result<()> {
     let Letter { to, subject, text } = letter;
     let mail = Mail { to, subject, text, html: None, expires_at: until };
+    mail.check().map_err(|_| {
+        Error::invalid("email", "このアドレスにはメールを送れません。", "cannot be sent mail")
+    })?;
     mail::push(app, txn, &mail, None).await
 }

@@ -93,7 +93,7 @@ async fn adopt(
     if known.is_some_and(|known| known.email_verified_at.is_none()) {
         return Err(IdentityError::LinkNeedsProof.into());
     }
-    let proved = Proved { email: &email, name: identity.name.as_deref(), tenant };
+    let proved = Proved { email: &email, name: Some(identity.name.as_str()), tenant };
     let (person, tenant) = entry::enter(app, txn, proved).await?;
     insert(txn, person.id, provider, identity, now).await?;
     Ok((person.id, tenant))
@@ -131,7 +131,7 @@ async fn insert(
         r#type: "oauth".to_owned(),
         provider,
         provider_account_id: identity.provider_account_id.clone(),
-        scope: identity.scope.clone(),
+        scope: Some(identity.scope.clone()),
         created_at: now,
         last_used_at: now,
     };

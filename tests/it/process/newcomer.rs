@@ -11,8 +11,16 @@ use crate::support::database::is_postgres;
 use crate::support::model_server::ModelServer;
 use crate::support::process::{Home, Process, until};
 
-const REQUIRED: [&str; 6] =
-    ["DATABASE_URL", "PUBLIC_URL", "JWT_KEYS", "ENCRYPTION_KEYS", "INDEX_KEY", "OPENAI_API_KEY"];
+const REQUIRED: [&str; 8] = [
+    "DATABASE_URL",
+    "PUBLIC_URL",
+    "JWT_KEYS",
+    "ENCRYPTION_KEYS",
+    "INDEX_KEY",
+    "OPENAI_API_KEY",
+    "EMAIL_SERVER",
+    "EMAIL_FROM",
+];
 const VIEWER: &str = "{ viewer { user { name } tenant { name } role isPlatformAdmin } }";
 
 #[tokio::test]
@@ -163,7 +171,10 @@ async fn production_has_no_sandbox_no_demo_and_no_graphiql() {
     assert!(!ran.err.contains("JWT_KEYS") && !ran.err.contains(&STANDARD.encode([1; 32])));
 
     let models = ModelServer::start().await;
-    let home = home.with_models(&models);
+    let home = home
+        .with_models(&models)
+        .with("EMAIL_SERVER", "smtp://127.0.0.1:9")
+        .with("EMAIL_FROM", "Musubi <no-reply@musubi.test>");
     let mut process = home.serve().await;
     assert_eq!(process.said(), "");
     assert_eq!(process.fetch("/graphiql").await.unwrap().0, 404);

@@ -1,7 +1,11 @@
 //! The harness: a program of its own for each test, on a database of its own.
 
 pub(crate) mod database;
+pub(crate) mod doubles;
+pub(crate) mod log;
 pub(crate) mod model_server;
+pub(crate) mod npm;
+pub(crate) mod outbox;
 pub(crate) mod people;
 pub(crate) mod process;
 pub(crate) mod redis_server;
@@ -11,17 +15,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use musubi::app::App;
+use musubi::app::{App, External};
 use musubi::clock::Clock;
-use musubi::config::{Config, DbSettings, Environment, Secret};
+use musubi::config::{Config, DbSettings, EmailSettings, Environment, OauthSettings, Secret};
 use musubi::crypto::Key;
+use musubi::external::mail::Mailer;
 use musubi::external::models::{ChatModel, SandboxModel};
+use musubi::external::oauth::Providers;
 use musubi::external::openai::{OpenAiModel, OpenAiSettings, Timeouts};
 use musubi::graphql::engine::Engine;
 use musubi::graphql::guard::Limits;
+use musubi::queue;
 
 use database::TestDatabase;
 use model_server::ModelServer;
+use outbox::Outbox;
 pub(crate) use server::TestServer;
 
 /// The time at which every test begins: noon in Tokyo on a Saturday.
@@ -34,6 +42,8 @@ pub(crate) struct TestApp {
     pub(crate) app: App,
     pub(crate) clock: Clock,
     pub(crate) engine: Engine,
+    /// What was sent, unless the setting named another mailer.
+    pub(crate) outbox: Arc<Outbox>,
     database: TestDatabase,
 }
 
@@ -41,6 +51,8 @@ pub(crate) struct TestApp {
 #[derive(Default)]
 pub(crate) struct Setting {
     models: Option<Arc<dyn ChatModel>>,
+    mailer: Option<Arc<dyn Mailer>>,
+    oauth: Option<Providers>,
     clock: Option<Clock>,
     redis_url: Option<String>,
     lease: Option<Duration>,
@@ -67,6 +79,15 @@ impl Setting {
         };
         let models: Arc<dyn ChatModel> = Arc::new(OpenAiModel::new(settings).unwrap());
         Self { models: Some(models), ..self }
+    }
+
+    pub(crate) fn mailer(self, mailer: impl Mailer) -> Self {
+        Self { mailer: Some(Arc::new(mailer)), ..self }
+    }
+
+    /// People may sign in with these.
+    pub(crate) fn oauth(self, providers: Providers) -> Self {
+        Self { oauth: Some(providers), ..self }
     }
 
     /// The time goes by as it does outside.
@@ -96,9 +117,13 @@ impl Setting {
         config.hold_lease = self.lease.unwrap_or(config.hold_lease);
         let sandbox = SandboxModel { pause: Duration::ZERO, ..SandboxModel::default() };
         let models = self.models.unwrap_or_else(|| Arc::new(sandbox));
-        let app = App::start(config, clock.clone(), models).await.unwrap();
+        let outbox = Arc::new(Outbox::default());
+        let mailer = self.mailer.unwrap_or_else(|| Arc::clone(&outbox) as Arc<dyn Mailer>);
+        let oauth = Arc::new(self.oauth.unwrap_or_else(Providers::none));
+        let external = External { models, mailer, oauth };
+        let app = App::start(config, clock.clone(), external).await.unwrap();
         let engine = Engine::new(Limits::default()).unwrap();
-        TestApp { app, clock, engine, database }
+        TestApp { app, clock, engine, outbox, database }
     }
 }
 
@@ -116,7 +141,22 @@ impl TestApp {
     /// Another node whose own clock is ahead by so much.
     pub(crate) async fn replica_ahead(&self, ahead: TimeDelta) -> App {
         let config = self.app.config.as_ref().clone();
-        App::start(config, self.clock.skewed(ahead), Arc::clone(&self.app.models)).await.unwrap()
+        App::start(config, self.clock.skewed(ahead), self.external()).await.unwrap()
+    }
+
+    /// The third parties of the program, for another node.
+    pub(crate) fn external(&self) -> External {
+        External {
+            models: Arc::clone(&self.app.models),
+            mailer: Arc::clone(&self.app.mailer),
+            oauth: Arc::clone(&self.app.oauth),
+        }
+    }
+
+    /// Tries the mails that are due; answers how many that were.
+    pub(crate) async fn send_mails(&self) -> usize {
+        let parts = queue::Parts::from(&self.app);
+        queue::work_once(&parts, &self.app, &[musubi::mail::HANDLER]).await.unwrap()
     }
 
     /// The drifts that `musubi verify` would name.
@@ -148,6 +188,8 @@ pub(crate) fn config(database_url: String) -> Config {
         index_key: [3; 32],
         openai_api_key: None,
         openai_base_url: "http://127.0.0.1:9/v1".to_owned(),
+        email: EmailSettings::default(),
+        oauth: OauthSettings::default(),
         hold_lease: Duration::from_secs(120),
         allowed_origins: Vec::new(),
         trusted_proxies: Vec::new(),

@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-use crate::support::process::until;
+use super::process::until;
 
 const NODE_VERSION_MIN: u32 = 20;
 const BROWSERS: &[&str] = &["chromium", "chromium-browser", "google-chrome"];
@@ -115,7 +115,7 @@ impl Script {
     }
 
     /// All that it said so far.
-    fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         fs::read_to_string(self.output.path().join("said")).unwrap()
     }
 

@@ -46,7 +46,8 @@ pub fn canonical_email(email: &str) -> String {
 }
 
 /// An address in its canonical form, if the text has the shape of one: a local part of at most 64
-/// characters, a domain with a dot, 254 bytes at most (RFC 5321 §4.5.3.1), ASCII, nothing invisible.
+/// characters, a domain with a dot, 254 bytes at most (RFC 5321 §4.5.3.1), ASCII, nothing
+/// invisible.
 pub fn email_address(text: &str) -> Option<String> {
     let canonical = canonical_email(text);
     let (local, domain) = canonical.rsplit_once('@')?;

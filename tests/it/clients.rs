@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::support::database::is_postgres;
-use crate::support::doubles::quiet_port;
+use crate::support::doubles::{MailServer, OauthServer, quiet_port};
 use crate::support::npm::{self, Script, folder};
 use crate::support::process::{Home, Process};
 
@@ -126,6 +126,61 @@ async fn graphiql_works_in_a_browser_that_reaches_nobody_else() {
     let settings = [("MUSUBI_URL", url(&process)), ("MUSUBI_CHROMIUM", chromium)];
     Script::start("node", &["browser.mjs"], folder(), &settings).succeeds().await;
     process.stop().await;
+}
+
+#[tokio::test]
+async fn a_person_signs_in_by_each_way_in_a_browser() {
+    if !npm::is_ready().await {
+        return;
+    }
+    let Some(chromium) = npm::chromium() else { return };
+    let (Some(mail), Some(oauth)) = (MailServer::start().await, OauthServer::start().await) else {
+        return;
+    };
+    let port = quiet_port().to_string();
+    let base = format!("http://localhost:{port}");
+    let settings = oauth.settings();
+    let (discord, github) = (settings.discord.unwrap(), settings.github.unwrap());
+    let mut home = Home::empty()
+        .with("PORT", &port)
+        .with("PUBLIC_URL", &base)
+        .with("EMAIL_SERVER", &mail.url())
+        .with("EMAIL_FROM", "no-reply@musubi.test")
+        .with("GITHUB_EMAILS_URL", github.emails_url.as_ref().unwrap());
+    for (name, client) in [("DISCORD", discord), ("GITHUB", github)] {
+        home = home
+            .with(&format!("{name}_CLIENT_ID"), &client.id)
+            .with(&format!("{name}_CLIENT_SECRET"), &client.secret.0)
+            .with(&format!("{name}_AUTHORIZE_URL"), &client.authorize_url)
+            .with(&format!("{name}_TOKEN_URL"), &client.token_url)
+            .with(&format!("{name}_USER_URL"), &client.user_url);
+    }
+    let mut process = home.serve().await;
+    let email = "user@tsubaki.test";
+    oauth.is("583231", "椿 花子", Some(email), true).await;
+    let body = serde_json::json!({ "email": email, "returnTo": format!("{base}/graphiql") });
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let asked = http
+        .post(format!("{base}/auth/email"))
+        .header("content-type", "application/json")
+        .body(body.to_string());
+    assert_eq!(asked.send().await.unwrap().status().as_u16(), 202);
+    let mails = mail.takes(1).await;
+    let text = mails[0]["text"].as_str().unwrap();
+    let link = text.split_whitespace().find(|word| word.starts_with("http")).unwrap();
+    let settings = [
+        ("MUSUBI_URL", base),
+        ("MUSUBI_LINK", link.to_owned()),
+        ("MUSUBI_EMAIL", email.to_owned()),
+        ("MUSUBI_CHROMIUM", chromium),
+    ];
+    Script::start("node", &["sign-in.mjs"], folder(), &settings).succeeds().await;
+    process.stop().await;
+    let logged = process.logged();
+    let token = link.rsplit('=').next().unwrap();
+    for secret in [token, email, "mrt_", "musubi-secret"] {
+        assert!(!logged.contains(secret), "the log holds {secret}");
+    }
 }
 
 fn script(name: &str, process: &Process, token: &str) -> Script {

@@ -1,10 +1,8 @@
 //! Signing in by a provider, and linking a provider's account to a person.
 
 use chrono::{DateTime, Utc};
-use sea_orm::{
-    ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder,
-    TryInsertResult,
-};
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder};
 use serde_json::json;
 
 use crate::actor::Actor;
@@ -136,11 +134,11 @@ async fn insert(
         last_used_at: now,
     };
     let inserted = linked_account::Entity::insert(row.clone().into_active_model())
-        .on_conflict_do_nothing()
+        .on_conflict(OnConflict::new().do_nothing().to_owned())
         .exec_without_returning(&**txn)
         .await?;
     // Somebody else has it, or the person has another one there.
-    if !matches!(inserted, TryInsertResult::Inserted(1..)) {
+    if inserted == 0 {
         return Err(IdentityError::AccountTaken.into());
     }
     let event = audit::Security {

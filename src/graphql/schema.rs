@@ -7,15 +7,27 @@ use crate::credits::graphql::{
     CreditAdminMutation, CreditCatalogQuery, CreditQuery, CreditSubscription,
 };
 use crate::graphql::node::NodeQuery;
-use crate::identity::graphql::IdentityQuery;
+use crate::identity::graphql::{
+    ApiKeyMutation, IdentityQuery, MemberMutation, ProfileMutation, SessionMutation, SiteMutation,
+    TenantMutation, TenantQuery,
+};
 
 /// Everything that can be read. Each field is null when it fails, with the reason in `errors`.
 #[derive(Default, MergedObject)]
-pub struct Query(IdentityQuery, NodeQuery, CreditQuery, CreditCatalogQuery, AiQuery);
+pub struct Query(IdentityQuery, TenantQuery, NodeQuery, CreditQuery, CreditCatalogQuery, AiQuery);
 
 /// Everything that can be changed. Refusals of what was asked come in `userErrors` of the payload.
 #[derive(Default, MergedObject)]
-pub struct Mutation(AiMutation, CreditAdminMutation);
+pub struct Mutation(
+    TenantMutation,
+    SiteMutation,
+    MemberMutation,
+    ApiKeyMutation,
+    ProfileMutation,
+    SessionMutation,
+    AiMutation,
+    CreditAdminMutation,
+);
 
 /// Everything that can be watched: a snapshot first, then each change.
 #[derive(Default, MergedSubscription)]

@@ -34,6 +34,8 @@ pub enum IdentityError {
     LastWay,
     /// The tenant was closed.
     TenantClosed,
+    /// The months of an open credit account are counted in the tenant's zone.
+    ZoneInUse,
 }
 
 impl DomainError for IdentityError {
@@ -46,7 +48,8 @@ impl DomainError for IdentityError {
             | Self::InvitationOver
             | Self::AccountTaken
             | Self::LastWay
-            | Self::TenantClosed => Code::InvalidState,
+            | Self::TenantClosed
+            | Self::ZoneInUse => Code::InvalidState,
             Self::Taken { .. } => Code::InvalidInput,
         }
     }
@@ -82,12 +85,17 @@ impl DomainError for IdentityError {
             Self::TenantClosed => {
                 lang.pick("このテナントは閉鎖されています。", "The tenant was closed.")
             }
+            Self::ZoneInUse => lang.pick(
+                "クレジット口座の開設後は、タイムゾーンを変更できません。",
+                "The time zone stays once the tenant has a credit account.",
+            ),
         }
     }
 
     fn field(&self) -> Option<Vec<String>> {
         match self {
             Self::Taken { field } => Some(field.split('.').map(str::to_owned).collect()),
+            Self::ZoneInUse => Some(vec!["input".to_owned(), "timeZone".to_owned()]),
             _ => None,
         }
     }

@@ -16,6 +16,7 @@ use map::{Map, Question, code, reply, reply_in};
 const SHORT_LISTS: &[(&str, &str)] = &[
     ("AiFunction.models", "the models of one function"),
     ("AiPrice.tiers", "always four"),
+    ("ApiKey.permissions", "the permissions that there are"),
     ("CreditAccount.grants", "at most 100"),
     ("CreditAccount.holds", "at most 100"),
     ("CreditAnalytics.functions", "the functions that there are"),
@@ -29,7 +30,12 @@ const SHORT_LISTS: &[(&str, &str)] = &[
     ("Query.creditPackages", "at most 100"),
     ("Query.nodes", "at most 100 ids"),
     ("Query.plans", "the plans that there are"),
+    ("Site.origins", "at most 10"),
+    ("Tenant.apiKeys", "at most 200"),
+    ("Tenant.sites", "at most 20"),
+    ("Viewer.memberships", "at most 100"),
     ("Viewer.permissions", "the permissions that there are"),
+    ("Viewer.sessions", "at most 50"),
 ];
 
 #[test]

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The shelf: a module uses only what stands to its left.
-const SHELF: &str = "error ids clock money text mask crypto config tokens actor tasks nodelay db batch \
-     external entity events queue app audit idempotency alerts identity credits ai \
+const SHELF: &str = "error ids clock money text mask crypto config tokens actor tasks nodelay db \
+     batch external entity events queue app audit idempotency alerts identity credits ai \
      verify jobs demo graphql http";
 /// Folders of the shelf that are layers; the other folders are domains.
 const LAYERS: &[&str] = &["external", "entity", "graphql", "http"];

@@ -88,7 +88,7 @@ pub enum Permission {
     ProjectsWrite,
     /// See and change one's own data.
     OwnData,
-    /// What costs the platform money or crosses tenants: only for platform admins, whatever their role.
+    /// What costs us money or crosses tenants: only for platform admins, whatever their role.
     Platform,
 }
 

@@ -142,7 +142,8 @@ async fn a_platform_admin_without_a_tenant_acts_only_across_tenants() {
     assert_eq!(code(&ask("subscription { it: creditBalance { current } }").await), "FORBIDDEN");
     let viewer = ask("{ it: viewer { isPlatformAdmin role tenant { id } permissions } }").await;
     let expected = serde_json::json!({
-        "isPlatformAdmin": true, "role": null, "tenant": null, "permissions": ["OWN_DATA", "PLATFORM"],
+        "isPlatformAdmin": true, "role": null, "tenant": null,
+        "permissions": ["OWN_DATA", "PLATFORM"],
     });
     assert_eq!(viewer["data"]["it"], expected);
     let bonus = "mutation ($tenant: ID!) { it: creditBonusGrant(input: { tenantId: $tenant,

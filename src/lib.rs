@@ -10,6 +10,8 @@ pub mod clock;
 pub mod money;
 /// Enums and canonical text.
 pub mod text;
+/// Personal text for those who may not read it.
+pub mod mask;
 /// Sealed columns and keyed indexes.
 pub mod crypto;
 /// The only reader of the environment.

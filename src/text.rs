@@ -51,7 +51,8 @@ pub fn canonical_email(email: &str) -> String {
 pub fn email_address(text: &str) -> Option<String> {
     let canonical = canonical_email(text);
     let (local, domain) = canonical.rsplit_once('@')?;
-    let is_local = (1..=64).contains(&local.chars().count()) && !local.contains('@');
+    let has_dots = local.starts_with('.') || local.ends_with('.') || local.contains("..");
+    let is_local = (1..=64).contains(&local.len()) && !local.contains('@') && !has_dots;
     let labels = || domain.split('.');
     let is_label = |label: &str| {
         let is_letter = |it: char| it.is_alphanumeric() || it == '-';

@@ -10,10 +10,13 @@ use crate::credits::graphql::{
 use crate::error::{Error, Result, Violation};
 use crate::graphql::caller::{Answer, answer, caller};
 use crate::graphql::loader::load;
-use crate::identity::graphql::{Tenant, User};
+use crate::identity::graphql::{
+    ApiKey, Invitation, Membership, Session, Site, Tenant, User, UserProfile,
+};
 use crate::ids::{
-    AccountId, ExecutionId, GrantId, PackageId, PlanId, PriceId, ResetId, TenantId, TransactionId,
-    TypedId, UserId, split,
+    AccountId, ApiKeyId, ExecutionId, GrantId, InvitationId, MembershipId, PackageId, PlanId,
+    PriceId, ProfileId, ResetId, SessionId, SiteId, TenantId, TransactionId, TypedId, UserId,
+    split,
 };
 
 /// Ids that one call may ask for.
@@ -43,6 +46,18 @@ pub enum Node {
     User(User),
     /// A tenant.
     Tenant(Tenant),
+    /// A person's place in a tenant.
+    Membership(Membership),
+    /// An address that may become a member.
+    Invitation(Invitation),
+    /// A tenant's web site.
+    Site(Site),
+    /// A key of a tenant's server.
+    ApiKey(ApiKey),
+    /// What a person tells of themselves.
+    UserProfile(UserProfile),
+    /// A person who is signed in somewhere.
+    Session(Session),
 }
 
 /// Objects by their ids.
@@ -108,6 +123,16 @@ async fn find(ctx: &Context<'_>, id: &str) -> Result<Node> {
         PriceId::PREFIX => load(ctx, PriceId(uuid)).await?.map(|row| AiPrice(row).into()),
         UserId::PREFIX => load(ctx, UserId(uuid)).await?.map(|row| User(row).into()),
         TenantId::PREFIX => load(ctx, TenantId(uuid)).await?.map(|row| Tenant(row).into()),
+        MembershipId::PREFIX => {
+            load(ctx, MembershipId(uuid)).await?.map(|row| Membership(row).into())
+        }
+        InvitationId::PREFIX => {
+            load(ctx, InvitationId(uuid)).await?.map(|row| Invitation(row).into())
+        }
+        SiteId::PREFIX => load(ctx, SiteId(uuid)).await?.map(|row| Site(row).into()),
+        ApiKeyId::PREFIX => load(ctx, ApiKeyId(uuid)).await?.map(|row| ApiKey(row).into()),
+        ProfileId::PREFIX => load(ctx, ProfileId(uuid)).await?.map(|row| UserProfile(row).into()),
+        SessionId::PREFIX => load(ctx, SessionId(uuid)).await?.map(|row| Session(row).into()),
         _ => return Err(Error::InvalidId),
     };
     found.ok_or(Error::NotFound("object"))

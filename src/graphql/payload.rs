@@ -117,6 +117,26 @@ pub struct StaleVersion {
     current_version: i32,
 }
 
+/// Declares payloads of mutations: objects that were changed, null when that was refused, and why.
+#[macro_export]
+macro_rules! payloads {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Default, async_graphql::SimpleObject)]
+        pub struct $name {
+            $($(#[$field_doc])* $field: Option<$type>,)*
+            /// Why it was refused; empty when it was done.
+            user_errors: Vec<$crate::graphql::payload::UserError>,
+        }
+
+        impl $name {
+            fn refused(user_errors: Vec<$crate::graphql::payload::UserError>) -> Self {
+                Self { user_errors, ..Self::default() }
+            }
+        }
+    )*};
+}
+
 /// The `userErrors` of a refusal; `None` when the cause belongs to the top level.
 pub fn user_errors(error: &Error, lang: Lang) -> Option<Vec<UserError>> {
     match error {

@@ -7,15 +7,36 @@ use crate::credits::graphql::{
     CreditAdminMutation, CreditCatalogQuery, CreditQuery, CreditSubscription,
 };
 use crate::graphql::node::NodeQuery;
-use crate::identity::graphql::IdentityQuery;
+use crate::identity::graphql::{
+    AccountMutation, ApiKeyMutation, ClientConfigQuery, IdentityQuery, MemberMutation,
+    ProfileMutation, SessionMutation, SiteMutation, TenantMutation, TenantQuery,
+};
 
 /// Everything that can be read. Each field is null when it fails, with the reason in `errors`.
 #[derive(Default, MergedObject)]
-pub struct Query(IdentityQuery, NodeQuery, CreditQuery, CreditCatalogQuery, AiQuery);
+pub struct Query(
+    IdentityQuery,
+    ClientConfigQuery,
+    TenantQuery,
+    NodeQuery,
+    CreditQuery,
+    CreditCatalogQuery,
+    AiQuery,
+);
 
 /// Everything that can be changed. Refusals of what was asked come in `userErrors` of the payload.
 #[derive(Default, MergedObject)]
-pub struct Mutation(AiMutation, CreditAdminMutation);
+pub struct Mutation(
+    TenantMutation,
+    SiteMutation,
+    MemberMutation,
+    ApiKeyMutation,
+    ProfileMutation,
+    SessionMutation,
+    AccountMutation,
+    AiMutation,
+    CreditAdminMutation,
+);
 
 /// Everything that can be watched: a snapshot first, then each change.
 #[derive(Default, MergedSubscription)]

@@ -44,6 +44,8 @@ pub enum IdentityError {
     Unknown,
     /// A hand-over needs the person's consent.
     ConsentMissing,
+    /// The months of an open credit account are counted in the tenant's zone.
+    ZoneInUse,
 }
 
 impl DomainError for IdentityError {
@@ -60,7 +62,8 @@ impl DomainError for IdentityError {
             | Self::LinkOver
             | Self::AddressUnverified
             | Self::LinkNeedsProof
-            | Self::Unknown => Code::InvalidState,
+            | Self::Unknown
+            | Self::ZoneInUse => Code::InvalidState,
             Self::Taken { .. } | Self::ConsentMissing => Code::InvalidInput,
         }
     }
@@ -116,12 +119,17 @@ impl DomainError for IdentityError {
                 "サイト間の引き継ぎには同意が必要です。",
                 "Going on to the other site needs your consent.",
             ),
+            Self::ZoneInUse => lang.pick(
+                "クレジット口座の開設後は、タイムゾーンを変更できません。",
+                "The time zone stays once the tenant has a credit account.",
+            ),
         }
     }
 
     fn field(&self) -> Option<Vec<String>> {
         match self {
             Self::Taken { field } => Some(field.split('.').map(str::to_owned).collect()),
+            Self::ZoneInUse => Some(vec!["input".to_owned(), "timeZone".to_owned()]),
             _ => None,
         }
     }

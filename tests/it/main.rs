@@ -22,6 +22,7 @@ mod events;
 mod guard;
 mod hostile;
 mod http;
+mod identity;
 mod jobs;
 mod live;
 mod mail;

@@ -16,6 +16,7 @@ use map::{Map, Question, code, reply, reply_in};
 const SHORT_LISTS: &[(&str, &str)] = &[
     ("AiFunction.models", "the models of one function"),
     ("AiPrice.tiers", "always four"),
+    ("ApiKey.permissions", "the permissions that there are"),
     ("CreditAccount.grants", "at most 100"),
     ("CreditAccount.holds", "at most 100"),
     ("CreditAnalytics.functions", "the functions that there are"),
@@ -29,7 +30,12 @@ const SHORT_LISTS: &[(&str, &str)] = &[
     ("Query.creditPackages", "at most 100"),
     ("Query.nodes", "at most 100 ids"),
     ("Query.plans", "the plans that there are"),
+    ("Site.origins", "at most 10"),
+    ("Tenant.apiKeys", "at most 200"),
+    ("Tenant.sites", "at most 20"),
+    ("Viewer.memberships", "at most 100"),
     ("Viewer.permissions", "the permissions that there are"),
+    ("Viewer.sessions", "at most 50"),
 ];
 
 #[test]
@@ -144,7 +150,9 @@ async fn every_root_field_refuses_anonymous_callers() {
             let path = format!("{root}.{}", field.name.node);
             let question = Question::with(&map, root, field, &|_| id.to_owned());
             let reply = reply(&app, None, &question.document, json!({})).await;
-            if path == "Query.viewer" {
+            if path == "Query.clientConfig" {
+                assert_eq!(reply["data"]["it"]["locales"], json!(["ja", "en"]), "{reply}");
+            } else if path == "Query.viewer" {
                 assert_eq!(reply["data"], json!({ "it": null }), "{reply}");
                 assert!(reply["errors"].is_null(), "{reply}");
             } else {

@@ -1,6 +1,6 @@
 //! What platform admins change: bonuses, refunds, packages, plans.
 
-use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, SimpleObject};
+use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object};
 use rust_decimal::prelude::ToPrimitive;
 
 use crate::credits::catalog::{self, PackageContent, PlanChange, TenantPlan};
@@ -13,9 +13,9 @@ use crate::credits::watch::Balance;
 use crate::entity::credit_package;
 use crate::error::{Error, Result};
 use crate::graphql::caller::{Answer, Caller, caller, payload};
-use crate::graphql::payload::UserError;
 use crate::graphql::scalars::{Date, DateTime, Decimal};
 use crate::ids::{ExecutionId, PackageId, TenantId, TypedId};
+use crate::payloads;
 
 /// Bonus credits to give.
 #[derive(Debug, InputObject)]
@@ -147,24 +147,6 @@ pub struct TenantPlanSetInput {
     plan_type: PlanType,
     /// Months that start later bring no free credits; no end when absent.
     entitled_until: Option<DateTime>,
-}
-
-macro_rules! payloads {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {$(
-        $(#[$doc])*
-        #[derive(Default, SimpleObject)]
-        pub struct $name {
-            $($(#[$field_doc])* $field: Option<$type>,)*
-            /// Why it was refused; empty when it was done.
-            user_errors: Vec<UserError>,
-        }
-
-        impl $name {
-            fn refused(user_errors: Vec<UserError>) -> Self {
-                Self { user_errors, ..Self::default() }
-            }
-        }
-    )*};
 }
 
 payloads! {

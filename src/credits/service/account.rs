@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, TryInsertResult, Value};
+use sea_orm::{EntityTrait, IntoActiveModel, TryInsertResult, Value};
 
 use crate::actor::{Actor, Permission};
 use crate::app::App;
@@ -79,11 +79,12 @@ pub(crate) async fn open_in(
     tenant: TenantId,
     now: DateTime<Utc>,
 ) -> Result<credit_account::Model> {
-    let tenant = tenant::Entity::find_by_id(tenant)
-        .filter(tenant::Column::DeletedAt.is_null())
-        .one(&**txn)
-        .await?
-        .ok_or(Error::NotFound("tenant"))?;
+    // The no-op update is a lock: a tenant that is being closed, or given another zone, is read
+    // after that, or closed after this.
+    let sql = "UPDATE tenants SET version = version WHERE id = $1 AND deleted_at IS NULL
+               RETURNING *";
+    let tenant: Option<tenant::Model> = db::one(&**txn, sql, vec![tenant.into()]).await?;
+    let tenant = tenant.ok_or(Error::NotFound("tenant"))?;
     let plan = catalog::plan_in_force(&**txn, tenant.crm_plan_type).await?;
     let account = new_account(&tenant, &plan, now);
     let inserted = credit_account::Entity::insert(account.clone().into_active_model())

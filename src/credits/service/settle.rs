@@ -433,7 +433,8 @@ fn fell_below(open: &OpenAccount, settlements: &[Settlement]) -> Option<credit_a
     let threshold = open.account.alert_threshold;
     let before = open.account.current_balance + charged;
     let crossed = open.book.current < threshold && before >= threshold;
-    crossed.then(|| credit_account::Model {
+    // Nobody is told of the account of a closed tenant.
+    (crossed && open.account.deleted_at.is_none()).then(|| credit_account::Model {
         current_balance: open.book.current,
         ..open.account.clone()
     })

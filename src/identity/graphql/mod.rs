@@ -1,17 +1,34 @@
 //! People, tenants and the caller themselves in the API.
 
-use async_graphql::{Context, Description, Enum, ID, Object, Result, SimpleObject};
+pub mod account;
+pub mod key;
+pub mod member;
+pub mod profile;
+pub mod session;
+pub mod site;
+pub mod tenant;
+
+use async_graphql::{ComplexObject, Context, Description, Enum, ID, Object, Result, SimpleObject};
 
 use crate::actor;
-use crate::credits::graphql::PlanType;
-use crate::entity::{tenant, user};
+use crate::entity::{tenant as tenants, user};
 use crate::error::Error;
 use crate::graphql::caller::{Answer, answer, caller};
 use crate::graphql::loader::load;
 use crate::graphql::scalars::DateTime;
-use crate::identity;
+use crate::identity::service::people::visible_email;
+use crate::identity::service::{member as members, profile as profiles};
+use crate::identity::{self, sign_in};
 use crate::ids::{TenantId, UserId};
 use crate::loads;
+
+pub use account::{AccountMutation, ClientConfigQuery, LinkedAccount};
+pub use key::{ApiKey, ApiKeyMutation};
+pub use member::{Invitation, MemberMutation, Membership, ViewerMembership};
+pub use profile::{ProfileMutation, UserProfile};
+pub use session::{Session, SessionMutation};
+pub use site::{Site, SiteMutation};
+pub use tenant::{Tenant, TenantMutation, TenantQuery};
 
 /// A person's role within a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
@@ -94,14 +111,10 @@ impl User {
         &self.0.name
     }
 
-    /// The e-mail address; null for everyone but ADMINs and the person.
-    fn email(&self, ctx: &Context<'_>) -> Result<Option<String>> {
+    /// The e-mail address; masked, like `ta***@tsubaki.test`, for all but the person and ADMINs.
+    async fn email(&self, ctx: &Context<'_>) -> Result<String> {
         let caller = caller(ctx);
-        let may_see = caller
-            .actor
-            .as_ref()
-            .is_some_and(|actor| actor.user_id == self.0.id || actor.is_admin());
-        Ok(if may_see { Some(identity::email_of(&caller.app, &self.0)?) } else { None })
+        Ok(visible_email(&caller.app, caller.actor()?, &self.0)?)
     }
 
     /// When the user was made.
@@ -110,45 +123,9 @@ impl User {
     }
 }
 
-/// A customer: a hotel or a studio.
-#[derive(Description)]
-pub struct Tenant(pub tenant::Model);
-
-#[Object(use_type_description)]
-impl Tenant {
-    /// The tenant's id.
-    pub async fn id(&self) -> ID {
-        self.0.id.to_string().into()
-    }
-
-    /// The name that people see.
-    async fn name(&self) -> &str {
-        &self.0.name
-    }
-
-    /// The name in addresses and commands.
-    async fn slug(&self) -> &str {
-        &self.0.slug
-    }
-
-    /// The IANA name of the zone in which its days and months are counted.
-    async fn time_zone(&self) -> &str {
-        &self.0.time_zone
-    }
-
-    /// The plan that it is on.
-    async fn plan_type(&self) -> PlanType {
-        self.0.crm_plan_type.into()
-    }
-
-    /// When the tenant was made.
-    async fn created_at(&self) -> DateTime {
-        DateTime(self.0.created_at)
-    }
-}
-
 /// The caller: who they are, where they act and what they may do.
 #[derive(SimpleObject)]
+#[graphql(complex)]
 pub struct Viewer {
     /// The person; null for API keys.
     user: Option<User>,
@@ -160,6 +137,48 @@ pub struct Viewer {
     permissions: Vec<Permission>,
     /// Whether they may do what crosses tenants.
     is_platform_admin: bool,
+}
+
+#[ComplexObject]
+impl Viewer {
+    /// What the person tells of themselves; made on first use, null for API keys.
+    async fn profile(&self, ctx: &Context<'_>) -> Result<Option<UserProfile>> {
+        let caller = caller(ctx);
+        if self.user.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(UserProfile(profiles::get(&caller.app, caller.actor()?).await?)))
+    }
+
+    /// Where the person is signed in, the last used first; at most 50. None for API keys.
+    async fn sessions(&self, ctx: &Context<'_>) -> Result<Vec<Session>> {
+        let caller = caller(ctx);
+        if self.user.is_none() {
+            return Ok(Vec::new());
+        }
+        let open = sign_in::session::list(&caller.app, caller.actor()?).await?;
+        Ok(open.into_iter().map(Session).collect())
+    }
+
+    /// The person's accounts at providers, by which they can sign in. None for API keys.
+    async fn accounts(&self, ctx: &Context<'_>) -> Result<Vec<LinkedAccount>> {
+        let caller = caller(ctx);
+        if self.user.is_none() {
+            return Ok(Vec::new());
+        }
+        let linked = sign_in::provider::list(&caller.app, caller.actor()?).await?;
+        Ok(linked.into_iter().map(LinkedAccount).collect())
+    }
+
+    /// The tenants that the person belongs to and may switch to; at most 100. None for API keys.
+    async fn memberships(&self, ctx: &Context<'_>) -> Result<Vec<ViewerMembership>> {
+        let caller = caller(ctx);
+        if self.user.is_none() {
+            return Ok(Vec::new());
+        }
+        let places = members::places(&caller.app, caller.actor()?).await?;
+        Ok(places.into_iter().map(ViewerMembership::of).collect())
+    }
 }
 
 /// The caller.
@@ -197,7 +216,7 @@ impl IdentityQuery {
 
 loads! {
     UserId => user::Model, identity::users;
-    TenantId => tenant::Model, identity::tenants;
+    TenantId => tenants::Model, identity::tenants;
 }
 
 /// A person of the caller's tenant; null when they are no longer there.

@@ -12,6 +12,7 @@ use crate::entity::tenant::MembershipPolicy;
 use crate::entity::{membership, tenant, user};
 use crate::error::Result;
 use crate::ids::{MembershipId, TenantId, UserId};
+use crate::mask;
 use crate::text::canonical_email;
 
 /// The purpose of the blind index over e-mail addresses.
@@ -65,6 +66,14 @@ pub fn email_of(app: &App, user: &user::Model) -> Result<String> {
     app.crypto.open(email_place(user.id), &user.email)
 }
 
+/// A person's e-mail address as an actor may see it: whole for the person and for ADMINs of the
+/// tenant, masked for all others.
+pub fn visible_email(app: &App, actor: &Actor, user: &user::Model) -> Result<String> {
+    let email = email_of(app, user)?;
+    let is_own = actor.person().is_ok_and(|person| person == user.id);
+    Ok(if is_own || actor.is_admin() { email } else { mask::email(&email) })
+}
+
 fn email_place(user: UserId) -> Place {
     Place { table: "users", column: "email", row: user.0 }
 }
@@ -88,7 +97,14 @@ pub async fn create_tenant(
     new: NewTenant<'_>,
     now: DateTime<Utc>,
 ) -> Result<tenant::Model> {
-    let row = tenant::Model {
+    let row = tenant_row(new, now);
+    tenant::Entity::insert(row.clone().into_active_model()).exec_without_returning(&**txn).await?;
+    Ok(row)
+}
+
+/// The row of a tenant to make.
+pub(crate) fn tenant_row(new: NewTenant<'_>, now: DateTime<Utc>) -> tenant::Model {
+    tenant::Model {
         id: TenantId::new(),
         name: new.name.to_owned(),
         slug: new.slug.to_owned(),
@@ -105,9 +121,7 @@ pub async fn create_tenant(
         created_at: now,
         updated_at: now,
         deleted_at: None,
-    };
-    tenant::Entity::insert(row.clone().into_active_model()).exec_without_returning(&**txn).await?;
-    Ok(row)
+    }
 }
 
 /// A person to make.

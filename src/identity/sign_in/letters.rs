@@ -9,7 +9,7 @@ use crate::external::mail::Mail;
 use crate::mail;
 
 /// A mail to one person.
-pub(in crate::identity) struct Letter {
+pub(super) struct Letter {
     to: String,
     subject: String,
     text: String,
@@ -43,26 +43,8 @@ pub(super) fn unknown(lang: Lang, email: &str) -> Letter {
     Letter { to: email.to_owned(), subject, text }
 }
 
-/// An invitation to a tenant.
-pub(in crate::identity) fn invitation(
-    lang: Lang,
-    email: &str,
-    tenant: &str,
-    address: &str,
-) -> Letter {
-    let subject =
-        lang.pick(format!("「{tenant}」への招待"), format!("You are invited to {tenant}"));
-    let text = lang.pick(
-        format!(
-            "「{tenant}」に招待されました。次のリンクから参加できます（7日間有効）。\n\n{address}\n"
-        ),
-        format!("You are invited to {tenant}. This link is good for 7 days.\n\n{address}\n"),
-    );
-    Letter { to: email.to_owned(), subject, text }
-}
-
 /// Gives a letter to the durable queue; it is not sent after `until`.
-pub(in crate::identity) async fn send(
+pub(super) async fn send(
     app: &App,
     txn: &mut Txn,
     letter: Letter,

@@ -3,10 +3,22 @@
 use std::collections::BTreeSet;
 
 use async_graphql::parser::types::{InputValueDefinition, TypeKind};
+use musubi::actor::{Actor, Permission, Role};
+use musubi::app::App;
 use musubi::db;
+use musubi::entity::session::SignInWay;
+use musubi::entity::site::Character;
+use musubi::error::Lang;
+use musubi::identity;
+use musubi::identity::service::invitation::{self, Invite};
+use musubi::identity::service::key::{self, NewKey};
+use musubi::identity::service::profile;
+use musubi::identity::service::site::{self, SiteContent};
+use musubi::identity::sign_in::session::{self, NewSession, Tokens};
 use musubi::ids::{
-    AccountId, ExecutionId, GrantId, HoldId, PackageId, PlanId, PriceId, ResetId, TenantId,
-    TransactionId, UserId, new_uuid,
+    AccountId, ApiKeyId, ExecutionId, GrantId, HoldId, InvitationId, MembershipId, PackageId,
+    PlanId, PriceId, ProfileId, ResetId, SessionId, SiteId, TenantId, TransactionId, UserId,
+    new_uuid,
 };
 use sea_orm::FromQueryResult;
 use serde_json::{Value, json};
@@ -26,6 +38,12 @@ enum Kind {
     Execution,
     User,
     Tenant,
+    Member,
+    Invitation,
+    Site,
+    Key,
+    Profile,
+    Session,
     /// Of everybody: packages, plans and prices belong to no tenant.
     Package,
     Plan,
@@ -45,27 +63,45 @@ enum Missing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {
     Admin,
+    /// The ADMIN by a session, which alone can be moved to another tenant.
+    InSession,
     Platform,
 }
 
-use Kind::{Account, Execution, Grant, Package, Plan, Price, Reset, Tenant, Transaction, User};
+use Kind::{
+    Account, Execution, Grant, Invitation, Key, Member, Package, Plan, Price, Profile, Reset,
+    Session, Site, Tenant, Transaction, User,
+};
 use Missing::{Empty, Refused};
-use Who::{Admin, Platform};
+use Who::{Admin, InSession, Platform};
 
 /// A place that takes an id, and a document that puts `$id` there.
 type Place = (&'static str, &'static [Kind], Missing, Who, &'static str);
 
+const EVERY_KIND: &[Kind] = &[
+    Account,
+    Grant,
+    Transaction,
+    Reset,
+    Execution,
+    User,
+    Tenant,
+    Member,
+    Invitation,
+    Site,
+    Key,
+    Profile,
+    Session,
+    Package,
+    Plan,
+    Price,
+];
+
 const PLACES: &[Place] = &[
-    (
-        "Query.node(id)",
-        &[Account, Grant, Transaction, Reset, Execution, User, Tenant, Package, Plan, Price],
-        Refused,
-        Admin,
-        "query ($id: ID!) { it: node(id: $id) { id } }",
-    ),
+    ("Query.node(id)", EVERY_KIND, Refused, Admin, "query ($id: ID!) { it: node(id: $id) { id } }"),
     (
         "Query.nodes(ids)",
-        &[Account, Grant, Transaction, Reset, Execution, User, Tenant, Package, Plan, Price],
+        EVERY_KIND,
         Empty,
         Admin,
         "query ($id: ID!) { it: nodes(ids: [$id]) { id } }",
@@ -192,6 +228,75 @@ const PLACES: &[Place] = &[
             account { id } userErrors { code } } }",
     ),
     (
+        "Mutation.tenantClose(input.id)",
+        &[Tenant],
+        Refused,
+        Admin,
+        "mutation ($id: ID!) { it: tenantClose(input: { id: $id, slug: \"no-slug\" }) {
+            tenant { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.tenantSwitch(tenantId)",
+        &[Tenant],
+        Refused,
+        InSession,
+        "mutation ($id: ID!) { it: tenantSwitch(tenantId: $id) {
+            tenant { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.siteUpdate(input.id)",
+        &[Site],
+        Refused,
+        Admin,
+        "mutation ($id: ID!) { it: siteUpdate(input: { id: $id, name: \"mine\" }) {
+            site { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.siteRemove(id)",
+        &[Site],
+        Refused,
+        Admin,
+        "mutation ($id: ID!) { it: siteRemove(id: $id) { site { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.membershipInvitationRevoke(id)",
+        &[Invitation],
+        Refused,
+        Admin,
+        "mutation ($id: ID!) { it: membershipInvitationRevoke(id: $id) {
+            invitation { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.membershipRoleChange(input.id)",
+        &[Member],
+        Refused,
+        Admin,
+        "mutation ($id: ID!) { it: membershipRoleChange(input: { id: $id, role: ADMIN }) {
+            membership { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.membershipRemove(id)",
+        &[Member],
+        Refused,
+        Admin,
+        "mutation ($id: ID!) { it: membershipRemove(id: $id) {
+            membership { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.apiKeyRevoke(id)",
+        &[Key],
+        Refused,
+        Admin,
+        "mutation ($id: ID!) { it: apiKeyRevoke(id: $id) { apiKey { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.sessionEnd(id)",
+        &[Session],
+        Refused,
+        Admin,
+        "mutation ($id: ID!) { it: sessionEnd(id: $id) { ended userErrors { code } } }",
+    ),
+    (
         "Subscription.aiExecutionEvents(executionId)",
         &[Execution],
         Refused,
@@ -267,8 +372,58 @@ async fn id_of(app: &TestApp, hotel: &Hotel, kind: Kind) -> String {
         Execution => ExecutionId(row_of(app, hotel, "ai_executions").await).to_string(),
         User => hotel.user.id.to_string(),
         Tenant => hotel.id.to_string(),
+        Member | Invitation | Site | Key | Profile | Session => own_id_of(app, hotel, kind).await,
         Package | Plan | Price => panic!("{kind:?} belongs to nobody"),
     }
+}
+
+/// The id of what a hotel's ADMIN makes for it.
+async fn own_id_of(app: &TestApp, hotel: &Hotel, kind: Kind) -> String {
+    let (app, admin) = (&app.app, &hotel.admin.actor);
+    let name = format!("a-{}.example.test", new_uuid().simple());
+    match kind {
+        Member => {
+            let sql = "SELECT id FROM memberships WHERE tenant_id = $1 AND user_id = $2";
+            let values = vec![hotel.id.into(), hotel.user.id.into()];
+            let row: Option<Row> = db::one(app.db.primary(), sql, values).await.unwrap();
+            MembershipId(row.unwrap().id).to_string()
+        }
+        Invitation => {
+            let invite = Invite { email: format!("guest@{name}"), role: Role::User };
+            invitation::invite(app, admin, invite).await.unwrap().invitation.id.to_string()
+        }
+        Site => {
+            let content = SiteContent {
+                character: Character::Both,
+                name: name.clone(),
+                domain: name,
+                origins: Vec::new(),
+            };
+            site::create(app, admin, content).await.unwrap().id.to_string()
+        }
+        Key => {
+            let permissions = vec![Permission::CreditsRead];
+            let new = NewKey { name, permissions, expires_at: None };
+            key::create(app, admin, new).await.unwrap().0.id.to_string()
+        }
+        Profile => profile::get(app, admin).await.unwrap().profile.id.to_string(),
+        Session => begin_session(app, hotel).await.session.id.to_string(),
+        _ => panic!("{kind:?} is not identity's"),
+    }
+}
+
+/// A session of a hotel's ADMIN.
+async fn begin_session(app: &App, hotel: &Hotel) -> Tokens {
+    let new = NewSession {
+        user: hotel.admin.id,
+        tenant: Some(hotel.id),
+        device: "Firefox · Linux".to_owned(),
+        way: SignInWay::Email,
+    };
+    let mut txn = app.db.begin().await.unwrap();
+    let tokens = session::begin(app, &mut txn, new).await.unwrap();
+    txn.commit().await.unwrap();
+    tokens
 }
 
 /// The id of an object that never was.
@@ -282,6 +437,12 @@ fn missing_id(kind: Kind) -> String {
         Execution => ExecutionId(uuid).to_string(),
         User => UserId(uuid).to_string(),
         Tenant => TenantId(uuid).to_string(),
+        Member => MembershipId(uuid).to_string(),
+        Invitation => InvitationId(uuid).to_string(),
+        Site => SiteId(uuid).to_string(),
+        Key => ApiKeyId(uuid).to_string(),
+        Profile => ProfileId(uuid).to_string(),
+        Session => SessionId(uuid).to_string(),
         Package => PackageId(uuid).to_string(),
         Plan => PlanId(uuid).to_string(),
         Price => PriceId(uuid).to_string(),
@@ -295,6 +456,7 @@ struct Town {
     strange: Hotel,
     root: crate::support::people::Person,
     execution: String,
+    in_session: Actor,
 }
 
 impl Town {
@@ -306,7 +468,9 @@ impl Town {
         strange.user.executes("こんにちは", "their-first-run").await;
         let root = app.platform_admin(Some(own.id)).await;
         let execution = id_of(&app, &own, Execution).await;
-        Self { app, own, strange, root, execution }
+        let session = begin_session(&app.app, &own).await;
+        let in_session = identity::authenticate(&app.app, &session.access, Lang::En).await.unwrap();
+        Self { app, own, strange, root, execution, in_session }
     }
 
     /// The answer, and the statements that it took.
@@ -314,6 +478,7 @@ impl Town {
         let (_, _, _, who, document) = place;
         let actor = match who {
             Admin => &self.own.admin.actor,
+            InSession => &self.in_session,
             Platform => &self.root.actor,
         };
         let mut variables = json!({ "id": id });
@@ -375,7 +540,8 @@ async fn an_id_of_another_kind_is_refused_without_a_question() {
 async fn ones_own_objects_are_found_by_their_ids() {
     let town = Town::build().await;
     let query = "query ($id: ID!) { it: node(id: $id) { id __typename } }";
-    for kind in [Account, Grant, Transaction, Reset, Execution, User, Tenant] {
+    for kind in &EVERY_KIND[..EVERY_KIND.len() - 3] {
+        let kind = *kind;
         let id = id_of(&town.app, &town.own, kind).await;
         let answer = town.own.admin.gets(query, json!({ "id": id })).await;
         assert_eq!(answer["it"]["id"], id.as_str(), "{kind:?}");

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
-use musubi::actor::Actor;
+use musubi::actor::{Actor, Role};
 use musubi::db;
 use musubi::entity::plan::PlanType;
+use musubi::identity::service::invitation::{self, Invite};
+use musubi::identity::{self, NewTenant, NewUser};
 use musubi::ids::{ExecutionId, TypedId};
 use serde_json::{Value, json};
 
@@ -32,6 +34,20 @@ const RESETS: &str = "query ($first: Int, $after: String, $last: Int, $before: S
     creditAccount { it: resets(first: $first, after: $after, last: $last, before: $before) {
         nodes { id } totalCount
         pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } } }";
+
+const MEMBERS: &str = "query ($first: Int, $after: String, $last: Int, $before: String) {
+    viewer { tenant { it: members(first: $first, after: $after, last: $last, before: $before) {
+        nodes { id } totalCount
+        pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } } } }";
+const INVITATIONS: &str = "query ($first: Int, $after: String, $last: Int, $before: String) {
+    viewer { tenant { it: invitations(first: $first, after: $after, last: $last, before: $before) {
+        nodes { id } totalCount
+        pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } } } }";
+const TENANTS: &str = "query ($first: Int, $after: String, $last: Int, $before: String,
+    $orderBy: [TenantOrder!]) {
+    it: tenants(first: $first, after: $after, last: $last, before: $before, orderBy: $orderBy) {
+        nodes { id } totalCount
+        pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } }";
 
 /// Executions of three people, all started at the same instant, and some purchases between them.
 async fn busy_hotel(app: &TestApp) -> Hotel {
@@ -76,8 +92,8 @@ impl Walker<'_> {
         let answer = reply(self.app, Some(self.actor.clone()), self.document, arguments).await;
         assert!(answer["errors"].is_null(), "{answer}");
         let data = &answer["data"];
-        let nested = &data["creditAccount"]["it"];
-        if nested.is_null() { data["it"].clone() } else { nested.clone() }
+        let nested = [&data["creditAccount"]["it"], &data["viewer"]["tenant"]["it"], &data["it"]];
+        nested.into_iter().find(|page| !page.is_null()).unwrap().clone()
     }
 
     async fn forwards(&self, size: i32) -> Vec<String> {
@@ -196,6 +212,38 @@ async fn five_years_of_resets_are_walked_both_ways() {
     let actor = &hotel.admin.actor;
     let walker = Walker { app: &app, actor, document: RESETS, order_by: Value::Null };
     walker.walks_both_ways().await;
+}
+
+#[tokio::test]
+async fn members_invitations_and_tenants_made_at_one_instant_are_walked_both_ways() {
+    let app = TestApp::start().await;
+    let hotel = app.hotel().await;
+    let root = app.platform_admin(None).await;
+    let now = app.clock.db_now();
+    let txn = app.app.db.begin().await.unwrap();
+    for number in 0..ROWS {
+        let (slug, email) = (format!("inn-{number}"), format!("member-{number}@example.test"));
+        let plan = PlanType::Essential;
+        let new = NewTenant { name: "同じ名前", slug: &slug, plan, time_zone: "Asia/Tokyo" };
+        identity::create_tenant(&txn, new, now).await.unwrap();
+        let new = NewUser { name: "同じ名前", email: &email, is_platform_admin: false };
+        let user = identity::create_user(&app.app, &txn, new, now).await.unwrap();
+        identity::add_member(&txn, (hotel.id, user.id), Role::User, now).await.unwrap();
+    }
+    txn.commit().await.unwrap();
+    for number in 0..ROWS {
+        let invite = Invite { email: format!("guest-{number}@example.test"), role: Role::User };
+        invitation::invite(&app.app, &hotel.admin.actor, invite).await.unwrap();
+    }
+    let lists = [
+        (&hotel.manager.actor, MEMBERS, Value::Null),
+        (&hotel.admin.actor, INVITATIONS, Value::Null),
+        (&root.actor, TENANTS, json!([])),
+        (&root.actor, TENANTS, sorted_by(&[("NAME", "DESC"), ("SLUG", "ASC")])),
+    ];
+    for (actor, document, order_by) in lists {
+        Walker { app: &app, actor, document, order_by }.walks_both_ways().await;
+    }
 }
 
 #[tokio::test]

@@ -130,10 +130,12 @@ impl Question {
         Self { document: format!("{} {{ it: {asked} }}", root.to_lowercase()) }
     }
 
-    /// Asks a field of the caller's account.
-    pub(super) fn of_account(map: &Map, field: &FieldDefinition) -> Self {
+    /// Asks a field of an object of the caller's, `place` being the way to it with dots.
+    pub(super) fn within(map: &Map, place: &str, field: &FieldDefinition) -> Self {
         let asked = selection(map, field, &|path| panic!("{path} takes an id"));
-        Self { document: format!("query {{ it: creditAccount {{ {asked} }} }}") }
+        let nested = |inner: String, step: &str| format!("{step} {{ {inner} }}");
+        let asked = place.split('.').rev().fold(asked, nested);
+        Self { document: format!("query {{ it: {asked} }}") }
     }
 }
 

@@ -2,41 +2,66 @@
 
 use std::collections::BTreeMap;
 
-use musubi::ids::{ExecutionId, PackageId};
+use musubi::ids::{
+    ApiKeyId, ExecutionId, InvitationId, MembershipId, PackageId, SessionId, SiteId,
+};
 
 use super::map::{self, Map, Question, code, reply};
 use crate::support::TestApp;
 use crate::support::people::Person;
 
 /// `+` may, `-` is refused as FORBIDDEN. The last column is a platform admin who acts in the
-/// tenant. Fields of `CreditAccount` are listed when not every member may ask them.
+/// tenant. Fields of `CreditAccount` and `Tenant` are listed when not every member may ask them.
+/// `tenantSwitch` needs a session, which nobody has here.
 const RIGHTS: &str = "
                                  USER  SUPPORT  MANAGER  ADMIN  PLATFORM
     Query.aiExecution             +       +        +       +       +
     Query.aiExecutionQuote        +       +        +       +       +
     Query.aiExecutions            +       +        +       +       +
     Query.aiFunctions             +       +        +       +       +
+    Query.clientConfig            +       +        +       +       +
     Query.creditAccount           +       +        +       +       +
     Query.creditAnalytics         -       -        +       +       +
     Query.creditPackages          +       +        +       +       +
     Query.node                    +       +        +       +       +
     Query.nodes                   +       +        +       +       +
     Query.plans                   +       +        +       +       +
+    Query.tenants                 -       -        -       -       +
     Query.viewer                  +       +        +       +       +
     CreditAccount.resets          -       -        +       +       +
     CreditAccount.transactions    -       -        +       +       +
     CreditAccount.usage           -       -        +       +       +
+    Tenant.apiKeys                -       -        -       +       +
+    Tenant.invitations            -       -        -       +       +
+    Tenant.members                -       +        +       +       +
+    Mutation.accountUnlink        +       +        +       +       +
     Mutation.aiExecute            +       +        +       +       +
     Mutation.aiExecutionCancel    +       +        +       +       +
     Mutation.aiExecutionStart     +       +        +       +       +
     Mutation.aiPriceSet           -       -        -       -       +
+    Mutation.apiKeyCreate         -       -        -       +       +
+    Mutation.apiKeyRevoke         -       -        -       +       +
     Mutation.creditBonusGrant     -       -        -       -       +
     Mutation.creditPackageCreate  -       -        -       -       +
     Mutation.creditPackageRetire  -       -        -       -       +
     Mutation.creditPackageUpdate  -       -        -       -       +
     Mutation.creditRefund         -       -        -       -       +
+    Mutation.membershipInvite     -       -        -       +       +
+    Mutation.membershipInvitationRevoke  - -       -       +       +
+    Mutation.membershipRemove     +       +        +       +       +
+    Mutation.membershipRoleChange  -      -        -       +       +
     Mutation.planUpdate           -       -        -       -       +
+    Mutation.profileUpdate        +       +        +       +       +
+    Mutation.sessionEnd           +       +        +       +       +
+    Mutation.sessionEndAll        +       +        +       +       +
+    Mutation.siteCreate           -       -        -       +       +
+    Mutation.siteRemove           -       -        -       +       +
+    Mutation.siteUpdate           -       -        -       +       +
+    Mutation.tenantClose          -       -        -       +       +
+    Mutation.tenantCreate         -       -        -       -       +
     Mutation.tenantPlanSet        -       -        -       -       +
+    Mutation.tenantSwitch         -       -        -       -       -
+    Mutation.tenantUpdate         -       -        -       +       +
     Subscription.aiExecutionEvents  +     +        +       +       +
     Subscription.creditBalance    +       +        +       +       +
 ";
@@ -61,7 +86,13 @@ async fn each_role_may_ask_what_the_table_says() {
     let tenant = hotel.id.to_string();
     let id = |path: &str| match path {
         "node.id" | "nodes.ids" => account.clone(),
+        "tenantClose.input.id" => tenant.clone(),
         path if path.ends_with(".tenantId") => tenant.clone(),
+        "apiKeyRevoke.id" => ApiKeyId::new().to_string(),
+        "membershipInvitationRevoke.id" => InvitationId::new().to_string(),
+        path if path.starts_with("membership") => MembershipId::new().to_string(),
+        "sessionEnd.id" => SessionId::new().to_string(),
+        path if path.starts_with("site") => SiteId::new().to_string(),
         path if path.starts_with("creditPackage") => PackageId::new().to_string(),
         _ => ExecutionId::new().to_string(),
     };
@@ -74,11 +105,13 @@ async fn each_role_may_ask_what_the_table_says() {
         let question = Question::with(&map, root, field, &id);
         try_out(&app, &people, (&path, &question), &row).await;
     }
-    for field in map::fields(map.get("CreditAccount").unwrap()) {
-        let path = format!("CreditAccount.{}", field.name.node);
-        let row = rights.remove(path.as_str()).unwrap_or_else(|| vec![true; 5]);
-        let question = Question::of_account(&map, field);
-        try_out(&app, &people, (&path, &question), &row).await;
+    for (owner, place) in [("CreditAccount", "creditAccount"), ("Tenant", "viewer.tenant")] {
+        for field in map::fields(map.get(owner).unwrap()) {
+            let path = format!("{owner}.{}", field.name.node);
+            let row = rights.remove(path.as_str()).unwrap_or_else(|| vec![true; 5]);
+            let question = Question::within(&map, place, field);
+            try_out(&app, &people, (&path, &question), &row).await;
+        }
     }
     assert!(rights.is_empty(), "no longer there: {rights:?}");
 }

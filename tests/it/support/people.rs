@@ -127,6 +127,11 @@ impl Person {
         Self { id, token, actor, app: app.app.clone(), engine: app.engine.clone() }
     }
 
+    /// The same person, let in another way.
+    pub(crate) fn acting_as(&self, actor: Actor) -> Self {
+        Self { actor, ..self.clone() }
+    }
+
     /// The same person on another node.
     pub(crate) fn on(&self, app: &App) -> Self {
         Self { app: app.clone(), ..self.clone() }

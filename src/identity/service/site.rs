@@ -1,0 +1,170 @@
+//! A tenant's web sites: their domains, and the browser origins that may come.
+
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, ModelTrait, PaginatorTrait,
+    QueryFilter, QueryOrder, QuerySelect, SqlErr, TryInsertResult,
+};
+use serde_json::json;
+
+use crate::actor::{Actor, Permission};
+use crate::app::App;
+use crate::audit::{self, Action, Subject};
+use crate::db::Txn;
+use crate::entity::site::{self, Character};
+use crate::error::{Error, Result};
+use crate::events::{self, Event};
+use crate::identity::error::IdentityError;
+use crate::identity::rules::{Refusals, texts};
+use crate::identity::service::tenant::{lock, refuse_stale};
+use crate::ids::{SiteId, TenantId};
+
+/// Sites that a tenant may have.
+const SITES_MAX: u64 = 20;
+
+/// What a site is.
+#[derive(Clone, Debug)]
+pub struct SiteContent {
+    /// Whom it is about.
+    pub character: Character,
+    /// The name that people see.
+    pub name: String,
+    /// Its host name.
+    pub domain: String,
+    /// The browser origins of its pages.
+    pub origins: Vec<String>,
+}
+
+/// The sites of the actor's tenant, the oldest first; at most 20.
+pub async fn list(app: &App, actor: &Actor) -> Result<Vec<site::Model>> {
+    Ok(site::Entity::of_tenant(actor.tenant()?)
+        .order_by_asc(site::Column::Id)
+        .limit(SITES_MAX)
+        .all(app.db.primary())
+        .await?)
+}
+
+/// Sites of the actor's tenant by their ids.
+pub async fn find(app: &App, actor: &Actor, ids: &[SiteId]) -> Result<Vec<site::Model>> {
+    Ok(site::Entity::of_tenant(actor.tenant()?)
+        .filter(site::Column::Id.is_in(ids.iter().copied()))
+        .all(app.db.primary())
+        .await?)
+}
+
+/// Adds a site. A domain belongs to one site of all tenants.
+pub async fn create(app: &App, actor: &Actor, content: SiteContent) -> Result<site::Model> {
+    actor.require(Permission::TenantManage)?;
+    let tenant = actor.tenant()?;
+    check(app, &content)?;
+    let now = app.clock.db_now();
+    let row = site::Model {
+        id: SiteId::new(),
+        tenant_id: tenant,
+        character: content.character,
+        name: content.name.trim().to_owned(),
+        domain: content.domain,
+        origins: json!(content.origins),
+        version: 1,
+        created_at: now,
+        updated_at: now,
+    };
+    let txn = app.db.begin().await?;
+    lock(&txn, tenant).await?;
+    if site::Entity::of_tenant(tenant).count(&*txn).await? >= SITES_MAX {
+        return Err(IdentityError::TooMany { what: "sites", max: SITES_MAX }.into());
+    }
+    let inserted = site::Entity::insert(row.clone().into_active_model())
+        .on_conflict_do_nothing_on([site::Column::Domain])
+        .exec_without_returning(&*txn)
+        .await?;
+    if !matches!(inserted, TryInsertResult::Inserted(1..)) {
+        return Err(IdentityError::Taken { field: "input.domain" }.into());
+    }
+    publish(app, txn, actor, (Action::SiteCreated, &row)).await?;
+    Ok(row)
+}
+
+/// Changes a site.
+pub async fn update(
+    app: &App,
+    actor: &Actor,
+    (id, expected_version): (SiteId, Option<i64>),
+    change: impl FnOnce(&mut SiteContent) + Send,
+) -> Result<site::Model> {
+    actor.require(Permission::TenantManage)?;
+    let tenant = actor.tenant()?;
+    let txn = app.db.begin().await?;
+    let old = for_change(&txn, tenant, id).await?;
+    refuse_stale(expected_version, old.version)?;
+    let mut content = SiteContent {
+        character: old.character,
+        name: old.name.clone(),
+        domain: old.domain.clone(),
+        origins: texts(&old.origins),
+    };
+    change(&mut content);
+    check(app, &content)?;
+    let new = site::Model {
+        character: content.character,
+        name: content.name.trim().to_owned(),
+        domain: content.domain,
+        origins: json!(content.origins),
+        version: old.version + 1,
+        updated_at: app.clock.db_now(),
+        ..old
+    };
+    let updated = new.clone().into_active_model().reset_all().update(&*txn).await;
+    if let Err(error) = updated {
+        // Nothing else is unique; the transaction is given up, as PostgreSQL wants it.
+        return Err(match error.sql_err() {
+            Some(SqlErr::UniqueConstraintViolation(_)) => {
+                IdentityError::Taken { field: "input.domain" }.into()
+            }
+            Some(_) | None => error.into(),
+        });
+    }
+    publish(app, txn, actor, (Action::SiteUpdated, &new)).await?;
+    Ok(new)
+}
+
+/// Removes a site: its origins may no longer come, its domain is free.
+pub async fn remove(app: &App, actor: &Actor, id: SiteId) -> Result<site::Model> {
+    actor.require(Permission::TenantManage)?;
+    let tenant = actor.tenant()?;
+    let txn = app.db.begin().await?;
+    let row = for_change(&txn, tenant, id).await?;
+    row.clone().delete(&*txn).await?;
+    publish(app, txn, actor, (Action::SiteRemoved, &row)).await?;
+    Ok(row)
+}
+
+async fn for_change(txn: &Txn, tenant: TenantId, id: SiteId) -> Result<site::Model> {
+    lock(txn, tenant).await?;
+    let row = site::Entity::find_for(tenant, id).one(&**txn).await?;
+    row.ok_or(Error::NotFound("site"))
+}
+
+fn check(app: &App, content: &SiteContent) -> Result<()> {
+    let mut refusals = Refusals::default();
+    refusals.name("input.name", &content.name);
+    refusals.domain("input.domain", &content.domain);
+    refusals.origins("input.origins", &content.origins, app.config.is_production());
+    refusals.finish()
+}
+
+async fn publish(
+    app: &App,
+    mut txn: Txn,
+    actor: &Actor,
+    (action, row): (Action, &site::Model),
+) -> Result<()> {
+    let subject = Subject {
+        entity_type: "site",
+        entity_id: row.id.0,
+        tenant: Some(row.tenant_id),
+        data: json!({ "domain": row.domain, "version": row.version }),
+    };
+    audit::record(&txn, actor, action, subject, app.clock.db_now()).await?;
+    events::announce(&mut txn, Event::SitesChanged);
+    txn.commit().await
+}

@@ -1,0 +1,119 @@
+//! API keys: a server acts by one, sees what it lists, and is out when the key ends.
+
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+
+use super::{is_refused, refusal, top, with};
+use crate::support::TestApp;
+use crate::support::people::{Hotel, Person};
+
+const CREATE: &str = "mutation ($input: ApiKeyCreateInput!) { apiKeyCreate(input: $input) {
+    apiKey { id name prefix permissions createdBy { id } expiresAt lastUsedAt revokedAt } key
+    userErrors { code field message } } }";
+const REVOKE: &str = "mutation ($id: ID!) { apiKeyRevoke(id: $id) {
+    apiKey { id revokedAt } userErrors { code } } }";
+const LEDGER: &str = "{ creditAccount { transactions { totalCount } } }";
+
+async fn creates(hotel: &Hotel, input: Value) -> Value {
+    hotel.admin.gets(CREATE, json!({ "input": input })).await["apiKeyCreate"].clone()
+}
+
+async fn server(app: &TestApp, hotel: &Hotel, permissions: Value) -> (Person, Value) {
+    let made = creates(hotel, json!({ "name": "予約サーバー", "permissions": permissions })).await;
+    assert_eq!(refusal(&made), "OK", "{made}");
+    (with(app, &hotel.admin, made["key"].as_str().unwrap()).await, made)
+}
+
+#[tokio::test]
+async fn a_server_runs_ai_by_its_key_and_sees_only_what_the_key_lists() {
+    let app = TestApp::start().await;
+    let hotel = app.hotel().await.with_credits(100).await;
+    let (server, made) = server(&app, &hotel, json!(["AI_EXECUTE", "CREDITS_READ"])).await;
+
+    let run = server.executes("チェックインは何時ですか？", "by-a-server").await;
+    let viewer = server
+        .gets(
+            "{ viewer { user { id } role permissions profile { id } sessions { id }
+                memberships { role } tenant { id slackChannel } } }",
+            json!({}),
+        )
+        .await;
+    let ledger = server.asks(LEDGER, json!({})).await;
+    let members = server.asks("{ viewer { tenant { members { totalCount } } } }", json!({})).await;
+    let another = server
+        .asks(
+            CREATE,
+            json!({ "input": {
+        "name": "もう一つ", "permissions": ["AI_EXECUTE"] } }),
+        )
+        .await;
+
+    assert_eq!(run["execution"]["status"], "SUCCEEDED", "{run}");
+    let viewer = &viewer["viewer"];
+    assert_eq!(viewer["permissions"], json!(["AI_EXECUTE", "CREDITS_READ"]));
+    assert_eq!(viewer["tenant"]["id"], hotel.id.to_string());
+    for field in ["user", "role", "profile"] {
+        assert!(viewer[field].is_null(), "{field}: {viewer}");
+    }
+    assert_eq!((&viewer["sessions"], &viewer["memberships"]), (&json!([]), &json!([])));
+    for refused in [&ledger, &members, &another] {
+        assert_eq!(top(refused), "FORBIDDEN", "{refused}");
+    }
+    assert_eq!(made["apiKey"]["createdBy"]["id"], hotel.admin.id.to_string());
+    assert!(app.drifts().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_key_is_shown_once_and_out_when_it_is_revoked() {
+    let app = TestApp::start().await;
+    let hotel = app.hotel().await.with_credits(100).await;
+    let (_, made) = server(&app, &hotel, json!(["AI_EXECUTE"])).await;
+    let key = made["key"].as_str().unwrap();
+    let id = json!({ "id": made["apiKey"]["id"] });
+    let list = "{ viewer { tenant { apiKeys { id prefix revokedAt } } } }";
+
+    let listed = hotel.admin.gets(list, json!({})).await;
+    let first = hotel.admin.gets(REVOKE, id.clone()).await["apiKeyRevoke"].clone();
+    let second = hotel.admin.gets(REVOKE, id.clone()).await["apiKeyRevoke"].clone();
+    let by_manager = hotel.manager.asks(REVOKE, id).await;
+
+    let shown = &listed["viewer"]["tenant"]["apiKeys"][0];
+    assert!(key.starts_with(shown["prefix"].as_str().unwrap()));
+    assert!(!listed.to_string().contains(key));
+    assert!(first["apiKey"]["revokedAt"].is_string(), "{first}");
+    assert_eq!(second, first);
+    assert_eq!(top(&by_manager), "FORBIDDEN");
+    assert!(is_refused(&app, key).await);
+}
+
+#[tokio::test]
+async fn a_key_is_out_when_its_time_is_over() {
+    let app = TestApp::start().await;
+    let hotel = app.hotel().await;
+    let ends = app.clock.db_now() + TimeDelta::hours(1);
+    let input = json!({ "name": "一時間", "permissions": ["CREDITS_READ"],
+        "expiresAt": ends.to_rfc3339() });
+
+    let made = creates(&hotel, input).await;
+    let key = made["key"].as_str().unwrap();
+    let before = is_refused(&app, key).await;
+    app.clock.advance(TimeDelta::minutes(61));
+
+    assert!(!before);
+    assert!(is_refused(&app, key).await);
+}
+
+#[tokio::test]
+async fn a_key_cannot_be_given_what_people_decide() {
+    let app = TestApp::start().await;
+    let hotel = app.hotel().await;
+    let input = json!({ "name": " ", "permissions": ["AI_EXECUTE", "MEMBERS_MANAGE"],
+        "expiresAt": "2020-01-01T00:00:00Z" });
+
+    let made = creates(&hotel, input).await;
+
+    let errors = made["userErrors"].as_array().unwrap();
+    let fields: Vec<_> = errors.iter().map(|error| error["field"][1].as_str().unwrap()).collect();
+    assert_eq!(fields, ["name", "permissions", "expiresAt"], "{made}");
+    assert!(made["key"].is_null() && made["apiKey"].is_null());
+}

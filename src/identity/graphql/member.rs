@@ -74,7 +74,7 @@ impl Invitation {
     }
 
     /// The address that was invited.
-    async fn email(&self, ctx: &Context<'_>) -> Result<String> {
+    fn email(&self, ctx: &Context<'_>) -> Result<String> {
         Ok(invitations::email_of(&caller(ctx).app, &self.0)?)
     }
 

@@ -112,7 +112,7 @@ impl User {
     }
 
     /// The e-mail address; masked, like `ta***@tsubaki.test`, for all but the person and ADMINs.
-    async fn email(&self, ctx: &Context<'_>) -> Result<String> {
+    fn email(&self, ctx: &Context<'_>) -> Result<String> {
         let caller = caller(ctx);
         Ok(visible_email(&caller.app, caller.actor()?, &self.0)?)
     }

@@ -67,24 +67,24 @@ impl Tenant {
     }
 
     /// Where bills go; null for all but the tenant's ADMINs.
-    async fn billing_email(&self, ctx: &Context<'_>) -> Result<Option<String>> {
+    fn billing_email(&self, ctx: &Context<'_>) -> Result<Option<String>> {
         let caller = caller(ctx);
         Ok(tenants::billing_email(&caller.app, caller.actor()?, &self.0)?)
     }
 
     /// The customer at Stripe; null for all but platform admins.
-    async fn stripe_customer_id(&self, ctx: &Context<'_>) -> Result<Option<&str>> {
+    fn stripe_customer_id(&self, ctx: &Context<'_>) -> Result<Option<&str>> {
         Ok(tenants::stripe_customer(caller(ctx).actor()?, &self.0))
     }
 
     /// Where its alerts go in Slack, like `****abcd`; null for all but the tenant's ADMINs.
-    async fn slack_webhook_url(&self, ctx: &Context<'_>) -> Result<Option<String>> {
+    fn slack_webhook_url(&self, ctx: &Context<'_>) -> Result<Option<String>> {
         let caller = caller(ctx);
         Ok(tenants::slack_hook(&caller.app, caller.actor()?, &self.0)?)
     }
 
     /// The channel in Slack; null for all but the tenant's ADMINs.
-    async fn slack_channel(&self, ctx: &Context<'_>) -> Result<Option<String>> {
+    fn slack_channel(&self, ctx: &Context<'_>) -> Result<Option<String>> {
         let caller = caller(ctx);
         Ok(tenants::slack_channel(&caller.app, caller.actor()?, &self.0)?)
     }

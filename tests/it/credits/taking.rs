@@ -3,6 +3,9 @@
 
 use chrono::TimeDelta;
 use musubi::entity::credit_withdrawal::WithdrawalReason::{Dispute, PurchaseRefund};
+use musubi::entity::{alert, tenant};
+use musubi::identity::service::tenant::close;
+use sea_orm::{EntityTrait, PaginatorTrait};
 
 use super::{
     assert_books, draws, due, give_back, give_bonus, grant, grants, hold, left, lines, put_back,
@@ -271,5 +274,27 @@ async fn the_costs_of_many_runs_add_up_to_what_was_paid() {
     assert_eq!((costs.len(), costs.iter().sum::<i64>()), (13, 1_000));
     assert!(costs[..12].iter().all(|cost| (80..=82).contains(cost)), "{costs:?}");
     assert_eq!(left(&app, &hotel).await, [("PURCHASED", 0, 0)]);
+    assert_books(&app).await;
+}
+
+#[tokio::test]
+async fn a_call_that_runs_while_its_tenant_closes_is_settled_and_warns_nobody() {
+    let app = TestApp::start().await;
+    let root = app.platform_admin(None).await;
+    let (closing, open) =
+        (app.hotel().await.with_credits(100).await, app.hotel().await.with_credits(100).await);
+    let (in_closing, in_open) =
+        (hold(&app.app, &closing, 90).await, hold(&app.app, &open, 90).await);
+    let row = tenant::Entity::find_by_id(closing.id).one(app.app.db.primary()).await.unwrap();
+
+    close(&app.app, &root.actor, (closing.id, row.unwrap().slug)).await.unwrap();
+    settle(&app.app, &in_closing, 80).await;
+    let after_the_closed = alert::Entity::find().count(app.app.db.primary()).await.unwrap();
+    settle(&app.app, &in_open, 80).await;
+    let after_the_open = alert::Entity::find().count(app.app.db.primary()).await.unwrap();
+
+    assert_eq!(closing.balance().await, (20, 0));
+    assert_eq!(story(&app, &closing).await.last(), Some(&("USAGE", -80)));
+    assert_eq!((after_the_closed, after_the_open), (0, 1));
     assert_books(&app).await;
 }

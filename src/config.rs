@@ -16,6 +16,9 @@ use ipnet::IpNet;
 use crate::crypto::{Key, random_secret};
 use crate::error::{Error, Result};
 
+/// The program's release.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// Where the program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Environment {

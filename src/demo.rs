@@ -344,6 +344,7 @@ impl Stage {
             checked: &checked,
             user,
             requested_by: user,
+            key: None,
             input_tokens: start::count(&self.price, &checked),
         };
         Ok((draft.request(app, key, at)?, parameters))

@@ -190,4 +190,6 @@ CREATE TABLE registered_documents (
     document            text      NOT NULL,
     registered_at       {instant} NOT NULL
 )
+
+ALTER TABLE ai_executions ADD COLUMN api_key_id {uuid} REFERENCES api_keys (id)
 ";

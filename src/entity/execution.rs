@@ -3,7 +3,7 @@ use sea_orm::entity::prelude::*;
 
 use super::function_price::AiFunctionType;
 use crate::crypto::Sealed;
-use crate::ids::{AccountId, ExecutionId, PriceId, TenantId, TransactionId, UserId};
+use crate::ids::{AccountId, ApiKeyId, ExecutionId, PriceId, TenantId, TransactionId, UserId};
 use crate::text_enum;
 
 /// A call of an AI function.
@@ -20,6 +20,8 @@ pub struct Model {
     pub user_id: UserId,
     /// Who asked; differs from `user_id` when an ADMIN asks for someone.
     pub requested_by: UserId,
+    /// The API key that asked; none when a person did.
+    pub api_key_id: Option<ApiKeyId>,
     pub idempotency_key: String,
     pub function_type: AiFunctionType,
     pub model: String,

@@ -103,12 +103,12 @@ fn add_headers(headers: &mut HeaderMap, id: &RequestId) {
     }
     let always = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     ];
     for (name, value) in always {
         headers.insert(name, HeaderValue::from_static(value));
     }
+    headers.entry(header::REFERRER_POLICY).or_insert(HeaderValue::from_static("no-referrer"));
     // Pages bring their own policy; anything else has nothing to load and nobody to frame it.
     headers
         .entry(header::CONTENT_SECURITY_POLICY)

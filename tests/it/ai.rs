@@ -233,6 +233,7 @@ pub(crate) async fn request(app: &App, hotel: &Hotel, key: &str) -> (Request, Jo
         account_id: account.id,
         user_id: hotel.user.id,
         requested_by: hotel.user.id,
+        api_key_id: None,
         idempotency_key: key.to_owned(),
         function_type: AiFunctionType::Chatbot,
         model: price.model.clone(),

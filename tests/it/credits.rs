@@ -156,6 +156,7 @@ async fn execution_row(
         account_id,
         user_id: hotel.user.id,
         requested_by: hotel.user.id,
+        api_key_id: None,
         idempotency_key: key.to_owned(),
         function_type: price.function_type,
         model: price.model.clone(),

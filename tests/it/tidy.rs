@@ -343,7 +343,9 @@ fn is_path(text: &str) -> bool {
 fn the_example_environment_lists_exactly_what_the_configuration_reads() {
     let config = read("src/config.rs");
     let literals = config.lines().flat_map(|line| line.split('"').skip(1).step_by(2));
-    let read_here: BTreeSet<&str> = literals.filter(|text| is_variable(text)).collect();
+    // What the compiler is told is no setting.
+    let is_setting = |text: &&str| is_variable(text) && !text.starts_with("CARGO_");
+    let read_here: BTreeSet<&str> = literals.filter(is_setting).collect();
     let example = read(".env.example");
     let lines: Vec<&str> = example.lines().collect();
     let mut listed = BTreeSet::new();

@@ -102,6 +102,12 @@ impl Client {
         }
     }
 
+    /// Skips what still comes, up to the answer to this ping.
+    pub(crate) async fn see_quiet(&mut self) {
+        self.send(json!({ "type": "ping", "payload": { "is": "quiet" } })).await;
+        while self.see_message().await["type"] != "pong" {}
+    }
+
     /// Nothing may have come before the answer to this ping.
     pub(crate) async fn see_nothing(&mut self) {
         self.send(json!({ "type": "ping", "payload": { "is": "quiet" } })).await;

@@ -14,11 +14,21 @@ use crate::ids::{ExecutionId, TenantId};
 pub fn visible(actor: &Actor) -> Result<Select<execution::Entity>> {
     actor.require(Permission::AiExecute)?;
     let of_tenant = execution::Entity::of_tenant(actor.tenant()?);
-    Ok(if actor.may(Permission::AiReadAll) {
-        of_tenant
-    } else {
-        of_tenant.filter(execution::Column::UserId.eq(actor.user_id))
+    if actor.may(Permission::AiReadAll) {
+        return Ok(of_tenant);
+    }
+    Ok(match actor.key() {
+        Some(key) => of_tenant.filter(execution::Column::ApiKeyId.eq(key.id)),
+        None => of_tenant.filter(execution::Column::UserId.eq(actor.user_id)),
     })
+}
+
+/// Whether an execution is the actor's own: their person's, or asked for by their key.
+pub fn is_own(actor: &Actor, row: &execution::Model) -> bool {
+    match actor.key() {
+        Some(key) => row.api_key_id == Some(key.id),
+        None => row.user_id == actor.user_id,
+    }
 }
 
 /// One of them; any other looks missing.

@@ -23,7 +23,7 @@ use crate::entity::{credit_account, execution, function_price};
 use crate::error::{Error, Result};
 use crate::external::models::estimate_input_tokens;
 use crate::idempotency::{Key, KeyConflict};
-use crate::ids::{ExecutionId, TenantId, UserId};
+use crate::ids::{ApiKeyId, ExecutionId, TenantId, UserId};
 
 /// How often a reserve tries again after it applied what was due.
 const DUE_TRIES: usize = 3;
@@ -125,6 +125,7 @@ async fn begin(app: &App, actor: &Actor, wish: Wish, key: &str) -> Result<Begun>
         checked: &checked,
         user,
         requested_by: actor.user_id,
+        key: actor.key().map(|key| key.id),
         input_tokens,
     };
     let terms = (Arc::new(price.clone()), Arc::new(checked.parameters.clone()));
@@ -202,6 +203,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) user: UserId,
     /// Who asked.
     pub(crate) requested_by: UserId,
+    /// The API key by which they asked.
+    pub(crate) key: Option<ApiKeyId>,
     /// Counted tokens of the input.
     pub(crate) input_tokens: i64,
 }
@@ -227,6 +230,7 @@ impl Draft<'_> {
             account_id: self.account.id,
             user_id: self.user,
             requested_by: self.requested_by,
+            api_key_id: self.key,
             idempotency_key: key.to_owned(),
             function_type: self.price.function_type,
             model: self.price.model.clone(),

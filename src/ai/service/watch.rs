@@ -179,7 +179,7 @@ impl Follow {
 
     /// What it takes to see this execution: those of others are for whoever sees all.
     fn permission(&self) -> Permission {
-        if self.row.user_id == self.actor.user_id {
+        if history::is_own(&self.actor, &self.row) {
             Permission::AiExecute
         } else {
             Permission::AiReadAll

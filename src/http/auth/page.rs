@@ -59,6 +59,8 @@ fn page(status: StatusCode, lang: Lang, body: &str, form_action: &str) -> Respon
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8".to_owned()),
         (header::CONTENT_SECURITY_POLICY, policy),
+        // Without a referrer browsers name no origin when a form is posted, and we ask for ours.
+        (header::REFERRER_POLICY, "same-origin".to_owned()),
     ];
     (status, headers, html).into_response()
 }

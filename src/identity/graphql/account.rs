@@ -2,6 +2,7 @@
 
 use async_graphql::{Context, Description, Enum, ID, Object, SimpleObject};
 
+use crate::config::VERSION;
 use crate::entity::linked_account;
 use crate::external::oauth;
 use crate::graphql::caller::{Answer, answer, caller, payload};
@@ -43,7 +44,7 @@ impl ClientConfigQuery {
             Ok(ClientConfig {
                 sign_in_providers: providers,
                 locales: vec!["ja".to_owned(), "en".to_owned()],
-                version: env!("CARGO_PKG_VERSION").to_owned(),
+                version: VERSION.to_owned(),
             })
         })
         .await

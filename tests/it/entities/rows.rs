@@ -487,6 +487,7 @@ pub(super) async fn an_execution(
             account_id: of.account,
             user_id: of.user,
             requested_by: of.user,
+            api_key_id: None,
             idempotency_key: "12345678".into(),
             function_type: function_price::AiFunctionType::Chatbot,
             model: "gpt-4o".into(),

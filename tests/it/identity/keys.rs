@@ -117,3 +117,20 @@ async fn a_key_cannot_be_given_what_people_decide() {
     assert_eq!(fields, ["name", "permissions", "expiresAt"], "{made}");
     assert!(made["key"].is_null() && made["apiKey"].is_null());
 }
+
+#[tokio::test]
+async fn a_key_sees_the_runs_that_it_asked_for_and_none_of_its_makers() {
+    let app = TestApp::start().await;
+    let hotel = app.hotel().await.with_credits(100).await;
+    let (server, _) = server(&app, &hotel, json!(["AI_EXECUTE"])).await;
+    let (other, _) = self::server(&app, &hotel, json!(["AI_EXECUTE"])).await;
+    let own = server.executes("空室はありますか？", "by-a-server").await;
+    hotel.admin.executes("社外秘です", "by-the-admin").await;
+    let of_other = other.executes("別の用件です", "by-a-server").await;
+    let list = "{ aiExecutions { nodes { id } } }";
+    let seen = server.gets(list, json!({})).await;
+    assert_eq!(seen["aiExecutions"]["nodes"], json!([{ "id": own["execution"]["id"] }]));
+    let one = "query ($id: ID!) { it: aiExecution(id: $id) { id } }";
+    let asked = server.asks(one, json!({ "id": of_other["execution"]["id"] })).await;
+    assert_eq!(top(&asked), "NOT_FOUND", "{asked}");
+}

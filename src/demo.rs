@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Datelike, Days, TimeDelta, Utc, Weekday};
 use fastrand::Rng;
-use sea_orm::{EntityTrait, PaginatorTrait};
+use sea_orm::{EntityTrait, IntoActiveModel, PaginatorTrait};
 use serde_json::Map;
 
 use crate::actor::Role;
@@ -21,21 +21,24 @@ use crate::clock::Clock;
 use crate::credits::service::grant::{Purchase, grant_purchase};
 use crate::credits::service::{account, due};
 use crate::credits::{catalog, period};
-use crate::db::Txn;
+use crate::db::{self, Txn};
 use crate::entity::function_price::{self, AiFunctionType};
 use crate::entity::plan::PlanType;
+use crate::entity::site::{self, Character};
 use crate::entity::{credit_account, credit_package, tenant};
 use crate::error::{Error, Result};
 use crate::external::models::{FailureKind, Usage};
 use crate::idempotency::Key;
 use crate::identity::{self, NewTenant, NewUser};
-use crate::ids::{ExecutionId, PackageId, TenantId, UserId, new_uuid};
+use crate::ids::{ExecutionId, PackageId, SiteId, TenantId, UserId, new_uuid};
 use crate::jobs;
 
 /// The platform admin's address.
 pub const ROOT: &str = "root@musubi.test";
 /// The hotel's slug.
 const HOTEL: &str = "tsubaki";
+/// The slug of the studio.
+const STUDIO: &str = "studio";
 /// Days of history.
 const DAYS: u64 = 365;
 /// Of them, the last days, whose runs are settled one by one; a day before is settled as a whole,
@@ -65,7 +68,7 @@ const CAST: [Cast; 2] = [
     },
     Cast {
         name: "スタジオ結",
-        slug: "studio",
+        slug: STUDIO,
         plan: PlanType::Essential,
         runs_per_day: 2..7,
         people: [
@@ -132,8 +135,44 @@ pub async fn fill(app: &App) -> Result<bool> {
         }
     }
     jobs::roll_up_from(app, first).await?;
+    open_sites(app).await?;
     make_root(app).await?;
     Ok(true)
+}
+
+/// The studio's sites.
+const SITES: [(Character, &str, &str); 2] = [
+    (Character::Yuya, "傾奇ユウヤ", "yuya-kabuki.com"),
+    (Character::Aoba, "猫空あおば", "aoba-nekosora.com"),
+];
+
+/// Gives the studio its two sites, whose visitors become members.
+async fn open_sites(app: &App) -> Result<()> {
+    let studio = identity::tenant_by_slug(app, STUDIO).await?;
+    let studio = studio.ok_or_else(|| Error::broken("a demo without its studio"))?.id;
+    let now = app.clock.db_now();
+    let txn = app.db.begin().await?;
+    for (character, name, domain) in SITES {
+        let row = site::Model {
+            id: SiteId::new(),
+            tenant_id: studio,
+            character,
+            name: name.to_owned(),
+            domain: domain.to_owned(),
+            origins: serde_json::json!([
+                format!("https://{domain}"),
+                format!("https://www.{domain}"),
+                format!("https://api.{domain}"),
+            ]),
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        };
+        site::Entity::insert(row.into_active_model()).exec_without_returning(&*txn).await?;
+    }
+    let sql = "UPDATE tenants SET membership_policy = 'OPEN' WHERE id = $1";
+    db::execute(&*txn, sql, vec![studio.into()]).await?;
+    txn.commit().await
 }
 
 async fn make_root(app: &App) -> Result<()> {

@@ -79,7 +79,7 @@ pub struct Setup {
     pub engine: Engine,
     /// Bounds and patience.
     pub limits: Limits,
-    /// Fills GraphiQL in; without it the page is not served.
+    /// Fills GraphiQL in; without it the page is for platform admins only.
     pub graphiql: Option<Prefiller>,
     /// The services that health reports, in their order.
     pub probes: Vec<Probe>,
@@ -201,14 +201,11 @@ fn router(shared: &Shared) -> Router {
         .merge(auth::routes())
         .route("/", get(front))
         .route("/graphql", any(graphql_http::answer))
+        .route("/graphiql", get(graphiql::page))
+        .route("/graphiql/assets/{name}", get(graphiql::asset))
         .route("/health", get(health::report))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready));
-    if shared.0.graphiql.is_some() {
-        routes = routes
-            .route("/graphiql", get(graphiql::page))
-            .route("/graphiql/assets/{name}", get(graphiql::asset));
-    }
     if shared.app().config.public_url.starts_with("https:") {
         routes = routes.layer(from_fn(envelope::stay_secure));
     }

@@ -8,4 +8,5 @@ mod hang_up;
 mod kill;
 mod newcomer;
 mod nodes;
+mod rotation;
 mod stop;

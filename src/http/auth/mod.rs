@@ -31,19 +31,21 @@ use axum::extract::{Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
+use crate::actor::Permission;
 use crate::error::Lang;
 use crate::http::access::{self, Origin};
 use crate::http::client::{self, Peer};
 use crate::http::envelope::{self, RequestId};
 use crate::http::reply::{self, Refusal};
 use crate::http::{Shared, body};
+use crate::identity;
 use crate::identity::origins::Place;
-use crate::identity::sign_in::session::Tokens;
+use crate::identity::sign_in::session::{self as sessions, Tokens};
 
 /// The longest body that is read here, in bytes.
 const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -70,6 +72,14 @@ pub(super) fn routes() -> Router<Shared> {
             any(|s, r| visit(s, r, &[Method::GET, Method::POST], invitation::answer)),
         )
         .route("/.well-known/jwks.json", get(jwks))
+}
+
+/// An access token for the platform admin whose cookie came along; none for anybody else.
+pub(super) async fn admin_access(shared: &Shared, headers: &HeaderMap) -> Option<String> {
+    let app = shared.app();
+    let access = sessions::access_by(app, cookie::SESSION.read(headers)?).await.ok()?;
+    let actor = identity::authenticate(app, &access, Lang::default()).await.ok()?;
+    actor.may(Permission::Platform).then_some(access)
 }
 
 /// A request to one of these paths.
@@ -183,12 +193,17 @@ impl Visit {
     /// Our own scheme and host, as the browser knows them: one of the site's origins, when the
     /// request was sent to it, or `PUBLIC_URL`. Never what a header alone says.
     fn base(&self) -> String {
+        self.base_of(self.site.as_deref())
+    }
+
+    /// The same where the site is known otherwise than by the origin.
+    fn base_of(&self, site: Option<&Place>) -> String {
         let host = access::host(&self.parts.uri, &self.parts.headers);
         let is_asked = |origin: &&String| {
             let authority = origin.split_once("://").map(|(_, authority)| authority);
             authority.is_some_and(|authority| Some(authority) == host.as_deref())
         };
-        let of_site = self.site.as_ref().and_then(|site| site.origins.iter().find(is_asked));
+        let of_site = site.and_then(|site| site.origins.iter().find(is_asked));
         of_site.unwrap_or(&self.shared.app().config.public_url).clone()
     }
 

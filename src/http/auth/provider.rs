@@ -51,7 +51,8 @@ pub(super) async fn begin(visit: Visit) -> Result<Response, Refusal> {
     let return_to = visit.query("returnTo");
     let site = return_to.as_deref().and_then(|address| visit.shared.perimeter().site(address));
     let way_on = visit.way_on(return_to.as_deref()).unwrap_or_else(|| visit.home());
-    let base = visit.base();
+    // The browser must come back to the host that has its cookie.
+    let base = visit.base_of(site.as_deref());
     let now = app.clock.now();
     let verifier = random().map_err(refused)?;
     let journey = Journey {

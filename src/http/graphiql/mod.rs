@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::http::Shared;
+use crate::http::auth;
 use crate::http::envelope::RequestId;
 use crate::http::reply::{self, Refusal};
 
@@ -87,11 +88,19 @@ static TAG: LazyLock<String> = LazyLock::new(|| {
     format!("W/\"{:016x}\"", fnv1a(bytes))
 });
 
-/// The page, with what it starts with. Never stored: it holds a token.
-pub(super) async fn page(State(shared): State<Shared>) -> Response {
+/// The page, with what it starts with. Never stored: it holds a token. Where nothing fills it in,
+/// it is there for platform admins only, signed in as they are.
+pub(super) async fn page(
+    State(shared): State<Shared>,
+    headers: HeaderMap,
+    id: RequestId,
+) -> Response {
     let prefill = match shared.0.graphiql {
         Some(prefiller) => prefiller(shared.app().clone()).await,
-        None => Prefill::default(),
+        None => match auth::admin_access(&shared, &headers).await {
+            Some(bearer) => Prefill { bearer: Some(bearer), tabs: json!([]) },
+            None => return Refusal::not_found().reply(&id),
+        },
     };
     let headers = prefill.bearer.map(|token| json!({ "authorization": format!("Bearer {token}") }));
     let config = reply::to_json(&json!({ "headers": headers, "tabs": prefill.tabs }));

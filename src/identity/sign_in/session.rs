@@ -185,6 +185,13 @@ pub async fn peek(app: &App, refresh: &str) -> Result<session::Model> {
     if is_open && is_fresh { Ok(row) } else { Err(Error::Unauthenticated) }
 }
 
+/// An access token for the open session behind a refresh token, which stays as it is: for a page
+/// that the browser asks for with its cookie.
+pub async fn access_by(app: &App, refresh: &str) -> Result<String> {
+    let row = peek(app, refresh).await?;
+    Ok(access(app, &row)?.0)
+}
+
 /// Ends the session that a refresh token belongs to; says nothing about a bad one.
 pub async fn sign_out(app: &App, refresh: &str) -> Result<()> {
     match prove(app, refresh).await {

@@ -79,3 +79,24 @@ fn fails_with(ran: &Ran, text: &str) {
     assert!(ran.err.contains(text), "{}", ran.err);
     assert!(!ran.err.contains("panicked") && !ran.err.contains("Error {"), "{}", ran.err);
 }
+
+#[tokio::test]
+async fn documents_of_a_folder_are_registered_once_and_a_wrong_one_stops_all() {
+    let home = Home::hotel(10).await;
+    let folder = home.folder().join("documents");
+    std::fs::create_dir(&folder).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+    write("who.graphql", "query Who { viewer { role } }");
+    write("manifest.json", r#"{ "1": "{ clientConfig { locales } }", "2": "{ plans { id } }" }"#);
+    write("notes.txt", "no document");
+    let path = folder.to_str().unwrap();
+    let said = home.gets(&["documents", "register", path]).await;
+    assert!(said.contains("3 documents, 3 of them new"), "{said}");
+    let said = home.gets(&["documents", "register", path]).await;
+    assert!(said.contains("3 documents, 0 of them new"), "{said}");
+    write("later.graphql", "query Later { viewer { isPlatformAdmin } }");
+    write("wrong.graphql", "query Wrong {");
+    fails_with(&home.run(&["documents", "register", path]).await, "wrong.graphql");
+    let books = home.connect().await;
+    assert_eq!(books.number("SELECT COUNT(*) FROM registered_documents").await, 3);
+}

@@ -4,7 +4,7 @@ use musubi::documents;
 use musubi::http::Limits;
 use serde_json::{Value, json};
 
-use super::post;
+use super::{begin, get, is_let_in, post};
 use crate::http::Reply;
 use crate::support::{Setting, TestServer};
 use crate::ws::{Client, Seen};
@@ -82,4 +82,21 @@ async fn sockets_of_pages_are_held_to_the_same() {
     program.init(payload).await;
     program.subscribe("a", "{ viewer { role } }").await;
     assert_eq!(program.see_message().await["payload"]["data"]["viewer"]["role"], "ADMIN");
+}
+
+#[tokio::test]
+async fn graphiql_opens_for_a_platform_admins_cookie_and_is_nothing_to_others() {
+    let server = stage().await;
+    let root = server.app.platform_admin(Some(server.hotel.id)).await;
+    let mut pages = Vec::new();
+    for person in [&server.hotel.admin, &root] {
+        let tokens = begin(&server.app, person.id, Some(server.hotel.id)).await;
+        let own = format!("__Host-musubi={}", tokens.refresh);
+        pages.push(get(&server, "/graphiql", &[("cookie", &own)]).await);
+    }
+    assert_eq!(get(&server, "/graphiql", &[]).await.status, 404);
+    assert_eq!((pages[0].status, pages[1].status), (404, 200));
+    let html = String::from_utf8(pages[1].body.clone()).unwrap();
+    let (_, rest) = html.split_once("Bearer ").unwrap();
+    assert!(is_let_in(&server, rest.split('"').next().unwrap()).await);
 }

@@ -131,6 +131,18 @@ async fn a_newcomer_is_let_in_by_an_open_site_only() {
     })
     .await;
     assert_eq!(reply.header("location"), Some("https://a.test/shop"));
+
+    // At the site's own host of ours, the browser comes back to that host, which has its cookie.
+    let head = format!("GET {path} HTTP/1.1\r\nhost: api.a.test\r\n\r\n");
+    let reply = crate::http::exchange(&server, head.as_bytes()).await;
+    let location = reqwest::Url::parse(reply.header("location").unwrap()).unwrap();
+    let redirect = crate::support::doubles::query(&location, "redirect_uri").unwrap();
+    assert_eq!(redirect, "https://api.a.test/auth/discord/callback");
+    let head = format!("GET {path} HTTP/1.1\r\nhost: evil.test\r\n\r\n");
+    let reply = crate::http::exchange(&server, head.as_bytes()).await;
+    let location = reqwest::Url::parse(reply.header("location").unwrap()).unwrap();
+    let redirect = crate::support::doubles::query(&location, "redirect_uri").unwrap();
+    assert_eq!(redirect, "http://localhost:3200/auth/discord/callback", "never what a header says");
 }
 
 #[tokio::test]

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use musubi::app::App;
 use musubi::graphql::engine::Engine;
-use musubi::http::{self, Limits, Prefill, Probe, Setup};
+use musubi::http::{self, Limits, Prefill, Prefiller, Probe, Setup};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -42,13 +44,12 @@ impl TestServer {
         musubi::jobs::start(&app.app);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
+        let is_development = !app.app.config.is_production();
         let setup = Setup {
             app: app.app.clone(),
             engine,
             limits,
-            graphiql: Some(|_| {
-                async { Prefill { bearer: Some("test-token".to_owned()), tabs: json!([]) } }.boxed()
-            }),
+            graphiql: is_development.then_some(fill_in as Prefiller),
             probes: vec![
                 Probe::essential("database", |app| async move { app.db.ping().await }.boxed()),
                 Probe::optional("models", |_| async { Ok(()) }.boxed()),
@@ -85,4 +86,8 @@ impl TestServer {
         self.begin_shut_down();
         tokio::time::timeout(Duration::from_secs(60), self.served).await.unwrap().unwrap();
     }
+}
+
+fn fill_in(_: App) -> BoxFuture<'static, Prefill> {
+    async { Prefill { bearer: Some("test-token".to_owned()), tabs: json!([]) } }.boxed()
 }

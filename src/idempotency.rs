@@ -127,14 +127,22 @@ pub async fn claim(txn: &Txn, keys: &[Key], now: DateTime<Utc>) -> Result<Vec<Cl
     Ok(keys.iter().map(|key| if is_new(key) { Claim::New } else { judge(&rows, key) }).collect())
 }
 
-/// Forgets keys whose write was refused.
-pub async fn forget(txn: &Txn, objects: &[Uuid]) -> Result<()> {
-    if objects.is_empty() {
+/// Forgets keys whose write was refused: by what they are unique in, as the table grows.
+pub async fn forget<'a>(txn: &Txn, keys: impl Iterator<Item = &'a Key>) -> Result<()> {
+    let mut rows = Rows::default();
+    for key in keys {
+        let whose = [key.tenant.into(), key.actor.into()];
+        rows.push(whose.into_iter().chain([key.operation.into(), Value::from(key.key.clone())]));
+    }
+    if rows.is_empty() {
         return Ok(());
     }
-    let list = db::tuples(1, objects.len(), 1);
-    let sql = format!("DELETE FROM idempotency_keys WHERE object_id IN {list}");
-    db::execute(&**txn, sql, objects.iter().map(|object| (*object).into()).collect()).await?;
+    let (table, values) = rows.table(&**txn, 1);
+    let sql = format!(
+        "DELETE FROM idempotency_keys WHERE (tenant_id, actor_id, operation, key) IN
+         (SELECT column1, column2, column3, column4 FROM {table})"
+    );
+    db::execute(&**txn, sql, values).await?;
     Ok(())
 }
 

@@ -95,11 +95,17 @@ CREATE TABLE sessions (
     last_used_at        {instant} NOT NULL,
     expires_at          {instant} NOT NULL,
     ended_at            {instant},
+    confined_to         {uuid}    REFERENCES tenants (id),
+    parent_id           {uuid},
     end_reason          text
                         CHECK (end_reason IN ('SIGNED_OUT', 'REVOKED', 'REUSED', 'EXPIRED'))
 )
 
 CREATE INDEX sessions_user ON sessions (user_id, id) WHERE ended_at IS NULL
+
+CREATE INDEX sessions_parent ON sessions (parent_id) WHERE parent_id IS NOT NULL
+
+CREATE INDEX sessions_places ON sessions (user_id, tenant_id, last_used_at)
 
 CREATE INDEX sessions_ended ON sessions (ended_at) WHERE ended_at IS NOT NULL
 
@@ -166,6 +172,11 @@ CREATE TABLE invitations (
 
 CREATE INDEX invitations_tenant ON invitations (tenant_id, id)
 
+CREATE INDEX invitations_address ON invitations (email_index)
+    WHERE accepted_at IS NULL AND revoked_at IS NULL
+
+CREATE INDEX invitations_expiry ON invitations (expires_at)
+
 CREATE UNIQUE INDEX invitations_open ON invitations (tenant_id, email_index)
     WHERE accepted_at IS NULL AND revoked_at IS NULL
 
@@ -192,4 +203,9 @@ CREATE TABLE registered_documents (
 )
 
 ALTER TABLE ai_executions ADD COLUMN api_key_id {uuid} REFERENCES api_keys (id)
+
+CREATE INDEX ai_executions_api_key ON ai_executions (tenant_id, api_key_id, created_at, id)
+    WHERE api_key_id IS NOT NULL
+
+CREATE INDEX sessions_tenant ON sessions (tenant_id) WHERE ended_at IS NULL
 ";

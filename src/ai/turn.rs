@@ -71,7 +71,8 @@ fn astray() -> Error {
 impl Commit for Turn {
     type Context = App;
     type Answer = Told;
-    type Part = AccountId;
+    /// A departure needs no account: one that is locked must not keep it.
+    type Part = (AccountId, bool);
     /// While one round waits for the account or its commit, the next writes what needs no lock.
     const ROUNDS_MAX: usize = 2;
 
@@ -83,11 +84,11 @@ impl Commit for Turn {
         }
     }
 
-    fn part(&self) -> AccountId {
+    fn part(&self) -> (AccountId, bool) {
         match self {
-            Self::Reserve(call) => call.request.execution.account_id,
-            Self::Depart(departure) => departure.account,
-            Self::Settle(ended) => ended.job.execution.account_id,
+            Self::Reserve(call) => (call.request.execution.account_id, false),
+            Self::Depart(departure) => (departure.account, true),
+            Self::Settle(ended) => (ended.job.execution.account_id, false),
         }
     }
 

@@ -24,6 +24,10 @@ pub struct Model {
     pub created_at: DateTime<Utc>,
     pub last_used_at: DateTime<Utc>,
     pub expires_at: DateTime<Utc>,
+    /// A session that began on a site is for the site's tenant alone, and for no platform.
+    pub confined_to: Option<TenantId>,
+    /// The session that it was handed over from; it ends with it.
+    pub parent_id: Option<SessionId>,
     pub ended_at: Option<DateTime<Utc>>,
     pub end_reason: Option<EndReason>,
 }

@@ -53,11 +53,13 @@ pub(super) fn check_origin(
         (Some(_), Some(_)) => return Err(Refusal::origin()),
     };
     let text = origin.to_str().map_err(|_| Refusal::origin())?;
-    let site = shared.perimeter().site(text);
+    // Our own origin is nobody's site, whatever a tenant wrote.
+    let is_ours = is_same_origin(&config.public_url, text);
+    let site = shared.perimeter().site(text).filter(|_| !is_ours);
     if site.is_some() || config.allowed_origins.iter().any(|it| is_same_origin(it, text)) {
         return Ok(Origin::Listed { value: origin.clone(), site });
     }
-    let is_own = is_same_origin(&config.public_url, text) || is_at_host(text, uri, headers);
+    let is_own = is_ours || is_at_host(text, uri, headers);
     if is_own && !is_cross_site { Ok(Origin::Own) } else { Err(Refusal::origin()) }
 }
 

@@ -70,6 +70,17 @@ pub(super) fn device(headers: &HeaderMap) -> String {
     }
 }
 
+/// The network of one household: an IPv6 line has 2^64 addresses of its own.
+fn household(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+        }
+    }
+}
+
 /// Counts what each address asks for, in windows of fixed length.
 pub(super) struct Counter {
     window: Duration,
@@ -84,13 +95,12 @@ impl Counter {
 
     /// Whether the address may once more.
     pub(super) fn allows(&self, address: IpAddr) -> bool {
+        let address = household(address);
         let now = Instant::now();
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.len() >= COUNTED_MAX && !counts.contains_key(&address) {
-            counts.retain(|_, (since, _)| now - *since < self.window);
-            if counts.len() >= COUNTED_MAX {
-                return false;
-            }
+            // A flood of addresses is forgotten as a whole; it must not shut everybody else out.
+            counts.clear();
         }
         let (since, count) = counts.entry(address).or_insert((now, 0));
         if now - *since >= self.window {

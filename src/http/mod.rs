@@ -99,6 +99,8 @@ struct Inner {
     presence: Arc<Presence>,
     /// Links that addresses ask for.
     links: client::Counter,
+    /// Other tries to come in.
+    attempts: client::Counter,
     graphiql: Option<Prefiller>,
     health: health::Health,
     is_draining: AtomicBool,
@@ -115,6 +117,7 @@ impl Shared {
             documents: Documents::default(),
             presence: Arc::default(),
             links: client::Counter::new(LINKS_WINDOW, LINKS_MAX),
+            attempts: client::Counter::new(LINKS_WINDOW, ATTEMPTS_MAX),
             limits: setup.limits,
             graphiql: setup.graphiql,
             is_draining: AtomicBool::new(false),
@@ -168,6 +171,11 @@ impl Shared {
         }
     }
 
+    /// Tries to come in by addresses.
+    fn attempts(&self) -> &client::Counter {
+        &self.0.attempts
+    }
+
     /// Starts what follows the database beside requests.
     async fn follow(&self) {
         self.perimeter().load(self.app()).await;
@@ -191,6 +199,8 @@ impl Shared {
 
 /// Sign-in links that one address may ask for within [`LINKS_WINDOW`].
 const LINKS_MAX: u32 = 30;
+/// All tries to come in that one address may make within it; many share an address.
+const ATTEMPTS_MAX: u32 = 600;
 const LINKS_WINDOW: Duration = Duration::from_secs(15 * 60);
 /// Shorter answers are not compressed: they fit into one packet either way.
 const ANSWER_BYTES_MIN: u64 = 1024;

@@ -35,7 +35,8 @@ impl Perimeter {
         let mut by_origin = HashMap::new();
         for place in places.into_iter().map(Arc::new) {
             for origin in place.origins.iter().filter_map(|origin| canonical(origin)) {
-                by_origin.insert(origin, Arc::clone(&place));
+                // The older site keeps its origin.
+                by_origin.entry(origin).or_insert_with(|| Arc::clone(&place));
             }
         }
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(by_origin);

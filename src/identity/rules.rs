@@ -26,7 +26,7 @@ impl Refusals {
     /// A name of 1 to 100 characters.
     pub fn name(&mut self, field: &str, name: &str) {
         let letters = name.trim().chars().count();
-        if !(1..=100).contains(&letters) || name.contains('\0') {
+        if !(1..=100).contains(&letters) || name.contains(char::is_control) {
             self.add(field, "1〜100文字で指定してください。", "must have 1 to 100 characters");
         }
     }

@@ -31,12 +31,14 @@ async fn begins(app: &TestApp, user: UserId, tenant: TenantId) -> Tokens {
     let mut txn = app.app.db.begin().await.unwrap();
     let new = NewSession {
         user,
-        tenant: Some(tenant),
+        tenant: None,
+        parent: None,
         device: "Firefox · Linux".to_owned(),
         way: SignInWay::Email,
     };
     let tokens = session::begin(&app.app, &mut txn, new).await.unwrap();
     txn.commit().await.unwrap();
+    assert_eq!(tokens.session.tenant_id, Some(tenant), "their usual one");
     tokens
 }
 

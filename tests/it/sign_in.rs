@@ -61,7 +61,7 @@ fn cookie(reply: &Reply) -> String {
 async fn begin(app: &TestApp, user: UserId, tenant: Option<TenantId>) -> Tokens {
     let mut txn = app.app.db.begin().await.unwrap();
     let device = "Firefox · Linux".to_owned();
-    let new = NewSession { user, tenant, device, way: SignInWay::Email };
+    let new = NewSession { user, tenant, parent: None, device, way: SignInWay::Email };
     let tokens = session::begin(&app.app, &mut txn, new).await.unwrap();
     txn.commit().await.unwrap();
     tokens

@@ -103,7 +103,7 @@ pub(crate) async fn reserve_claimed(
             batch.take(request, admissions.next().unwrap_or(Admission::Closed), now);
         }
     }
-    batch.write(txn, now).await?;
+    batch.write(txn, requests, now).await?;
     let mut admitted = batch.executions.into_iter().zip(batch.hold_ids);
     let mut answer = |claim: Claim, key: &Key| match claim {
         Claim::Conflict => Some(Answer::KeyConflict),
@@ -163,12 +163,13 @@ impl Batch {
         self.holds.push(hold);
     }
 
-    async fn write(&mut self, txn: &Txn, now: DateTime<Utc>) -> Result<()> {
+    async fn write(&mut self, txn: &Txn, requests: &[&Request], now: DateTime<Utc>) -> Result<()> {
         db::insert::<execution::Entity>(&**txn, &self.executions).await?;
         db::insert::<execution_tag::Entity>(&**txn, &self.tags).await?;
         admit::write_holds(txn, std::mem::take(&mut self.holds), now).await?;
-        let refused: Vec<Uuid> = self.refused.keys().copied().collect();
-        idempotency::forget(txn, &refused).await
+        let keys = requests.iter().map(|request| &request.key);
+        let refused = keys.filter(|key| self.refused.contains_key(&key.object));
+        idempotency::forget(txn, refused).await
     }
 }
 

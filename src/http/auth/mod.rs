@@ -38,6 +38,7 @@ use serde_json::{Map, Value, json};
 
 use crate::actor::Permission;
 use crate::error::Lang;
+use crate::graphql::engine::OperationKind;
 use crate::http::access::{self, Origin};
 use crate::http::client::{self, Peer};
 use crate::http::envelope::{self, RequestId};
@@ -138,14 +139,24 @@ where
     if !methods.contains(&parts.method) {
         return Err(Refusal::method());
     }
+    let lang = envelope::lang(&parts.headers);
+    let _place = shared
+        .room()
+        .for_operation(OperationKind::Query)
+        .map_err(|full| Refusal::overload(full, lang))?;
     let timeout = shared.limits().body_timeout;
     let body = body::read(body, &parts.headers, (BODY_BYTES_MAX, timeout)).await?.freeze();
     let site = match origin {
         Origin::Own => None,
         Origin::Listed { site, .. } => site.clone(),
     };
-    let lang = envelope::lang(&parts.headers);
-    answer(Visit { shared, parts, site, lang, body }).await
+    let visit = Visit { shared, parts, site, lang, body };
+    let is_attempt = visit.parts.method == Method::POST && !visit.has_own_secret();
+    let is_allowed = |address| visit.shared.attempts().allows(address);
+    if is_attempt && !visit.address().is_none_or(is_allowed) {
+        return Err(Refusal::too_often(lang));
+    }
+    answer(visit).await
 }
 
 impl Visit {
@@ -179,6 +190,12 @@ impl Visit {
         text.split('&').find_map(|pair| pair.strip_prefix("token="))
     }
 
+    /// Whether the path asks for a secret that cannot be guessed at the expense of others: a
+    /// session's own.
+    fn has_own_secret(&self) -> bool {
+        ["/auth/refresh", "/auth/sign-out"].contains(&self.parts.uri.path())
+    }
+
     /// The sender's address.
     fn address(&self) -> Option<std::net::IpAddr> {
         let peer = self.parts.extensions.get::<Peer>()?;
@@ -186,25 +203,39 @@ impl Visit {
         Some(client::address(peer.0, &self.parts.headers, trusted))
     }
 
+    /// The refresh token in the cookie, where the page may use it: our own pages and those of
+    /// `ALLOWED_ORIGINS`, and a site's pages at the site's own host of ours.
+    fn session_cookie(&self) -> Option<&str> {
+        let is_own = match self.site.as_deref() {
+            None => true,
+            site @ Some(_) => self.base_of(site) != self.shared.app().config.public_url,
+        };
+        cookie::SESSION.read(&self.parts.headers).filter(|_| is_own)
+    }
+
     fn device(&self) -> String {
         client::device(&self.parts.headers)
     }
 
-    /// Our own scheme and host, as the browser knows them: one of the site's origins, when the
-    /// request was sent to it, or `PUBLIC_URL`. Never what a header alone says.
+    /// Our own scheme and host, as the browser knows them: one of the site's origins that is in
+    /// `ALLOWED_ORIGINS`, too, when the request was sent to it; or `PUBLIC_URL`. Never what a
+    /// header, or a tenant, alone says: tokens are sent there.
     fn base(&self) -> String {
         self.base_of(self.site.as_deref())
     }
 
     /// The same where the site is known otherwise than by the origin.
     fn base_of(&self, site: Option<&Place>) -> String {
+        let config = &self.shared.app().config;
         let host = access::host(&self.parts.uri, &self.parts.headers);
         let is_asked = |origin: &&String| {
             let authority = origin.split_once("://").map(|(_, authority)| authority);
             authority.is_some_and(|authority| Some(authority) == host.as_deref())
         };
-        let of_site = site.and_then(|site| site.origins.iter().find(is_asked));
-        of_site.unwrap_or(&self.shared.app().config.public_url).clone()
+        // Tenants write their sites' origins themselves; operators write the others.
+        let is_approved = |origin: &&String| config.allowed_origins.contains(origin);
+        let of_site = site.and_then(|site| site.origins.iter().filter(is_approved).find(is_asked));
+        of_site.unwrap_or(&config.public_url).clone()
     }
 
     /// The address if a browser may be sent there: ours, or a page of a site.

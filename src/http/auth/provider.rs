@@ -16,7 +16,7 @@ use crate::http::auth::email::{go_on, sorry};
 use crate::http::auth::{Visit, cookie, page};
 use crate::http::reply::Refusal;
 use crate::identity::sign_in::{provider as sign_in, session};
-use crate::ids::{TenantId, UserId, new_uuid};
+use crate::ids::{SessionId, TenantId, new_uuid};
 
 /// How long a visit to a provider may take.
 const PATIENCE: TimeDelta = TimeDelta::minutes(10);
@@ -31,7 +31,7 @@ struct Journey {
     return_to: String,
     tenant: Option<TenantId>,
     /// Who wants to link an account; nobody signs in then.
-    link: Option<UserId>,
+    link: Option<SessionId>,
     until: DateTime<Utc>,
 }
 
@@ -43,8 +43,8 @@ pub(super) async fn begin(visit: Visit) -> Result<Response, Refusal> {
     let link = match visit.query("link") {
         // Only pages of the same site make the browser send this cookie along.
         Some(_) => {
-            let cookie = cookie::SESSION.read(&visit.parts.headers).unwrap_or_default();
-            Some(session::peek(app, cookie).await.map_err(refused)?.user_id)
+            let cookie = visit.session_cookie().unwrap_or_default();
+            Some(session::peek(app, cookie).await.map_err(refused)?.id)
         }
         None => None,
     };
@@ -109,8 +109,13 @@ async fn arrive(visit: &Visit, journey: Journey) -> Response {
             return unanswered(visit, &failure);
         }
     };
-    if let Some(user) = link {
-        return match sign_in::link(app, user, provider, &identity).await {
+    if let Some(session) = link {
+        // Whoever ended the session meanwhile did not want what it began.
+        let linked = async {
+            let user = session::open(app, session).await?.user_id;
+            sign_in::link(app, user, provider, &identity).await
+        };
+        return match linked.await {
             Ok(_) => (StatusCode::SEE_OTHER, [(header::LOCATION, return_to)]).into_response(),
             Err(error) => sorry(visit, &error),
         };

@@ -16,7 +16,7 @@ pub(super) async fn refresh(visit: Visit) -> Result<Response, Refusal> {
     let app = visit.shared.app();
     let body = visit.json()?;
     let carried = body.get("refreshToken").and_then(Value::as_str);
-    let in_cookie = cookie::SESSION.read(&visit.parts.headers);
+    let in_cookie = visit.session_cookie();
     let is_in_cookie = carried.is_none();
     let token = carried.or(in_cookie).unwrap_or_default();
     match session::renew(app, token).await {
@@ -46,7 +46,7 @@ pub(super) async fn sign_out(visit: Visit) -> Result<Response, Refusal> {
     let refused = |error: Error| Refusal::of(&error, visit.lang);
     let body = visit.json()?;
     let carried = body.get("refreshToken").and_then(Value::as_str);
-    if let Some(token) = carried.or(cookie::SESSION.read(&visit.parts.headers)) {
+    if let Some(token) = carried.or(visit.session_cookie()) {
         session::sign_out(app, token).await.map_err(refused)?;
     }
     match access::sign_in(app, &visit.parts.headers, visit.lang).await {

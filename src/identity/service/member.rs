@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::actor::{Actor, Permission, Role};
 use crate::app::App;
 use crate::audit::{self, Action, Subject};
-use crate::db::Txn;
+use crate::db::{self, Txn};
 use crate::entity::{membership, tenant};
 use crate::error::{Error, Result};
 use crate::identity::error::IdentityError;
@@ -107,6 +107,11 @@ pub async fn remove(app: &App, actor: &Actor, id: MembershipId) -> Result<member
     refuse_last_admin(&txn, &row).await?;
     row.clone().delete(&*txn).await?;
     end_sessions(&mut txn, (tenant, row.user_id), now).await?;
+    // An invitation that lies in their mailbox brings nobody back.
+    let sql = "UPDATE invitations SET revoked_at = $3 WHERE tenant_id = $1
+               AND email_index = (SELECT email_index FROM users WHERE id = $2)
+               AND accepted_at IS NULL AND revoked_at IS NULL";
+    db::execute(&*txn, sql, vec![tenant.into(), row.user_id.into(), now.into()]).await?;
     let data = json!({ "role": row.role, "isOwn": row.user_id == person });
     audit::record(&txn, actor, Action::MemberRemoved, subject(&row, data), now).await?;
     txn.commit().await?;

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::actor::{Actor, Permission};
 use crate::app::App;
 use crate::audit::{self, Action, Subject};
-use crate::db::Txn;
+use crate::db::{self, Txn};
 use crate::entity::site::{self, Character};
 use crate::error::{Error, Result};
 use crate::events::{self, Event};
@@ -80,6 +80,7 @@ pub async fn create(app: &App, actor: &Actor, content: SiteContent) -> Result<si
     if !matches!(inserted, TryInsertResult::Inserted(1..)) {
         return Err(IdentityError::Taken { field: "input.domain" }.into());
     }
+    refuse_taken(app, &txn, &row).await?;
     publish(app, txn, actor, (Action::SiteCreated, &row)).await?;
     Ok(row)
 }
@@ -113,6 +114,7 @@ pub async fn update(
         updated_at: app.clock.db_now(),
         ..old
     };
+    refuse_taken(app, &txn, &new).await?;
     let updated = new.clone().into_active_model().reset_all().update(&*txn).await;
     if let Err(error) = updated {
         // Nothing else is unique; the transaction is given up, as PostgreSQL wants it.
@@ -136,6 +138,26 @@ pub async fn remove(app: &App, actor: &Actor, id: SiteId) -> Result<site::Model>
     row.clone().delete(&*txn).await?;
     publish(app, txn, actor, (Action::SiteRemoved, &row)).await?;
     Ok(row)
+}
+
+/// An origin is one site's alone, and ours is no tenant's.
+async fn refuse_taken(app: &App, txn: &Txn, row: &site::Model) -> Result<()> {
+    let origins = texts(&row.origins);
+    let public = app.config.public_url.to_ascii_lowercase();
+    let is_ours = origins.iter().any(|origin| origin.to_ascii_lowercase() == public);
+    let likes = (2..origins.len() + 2).map(|n| format!("CAST(origins AS text) LIKE ${n}"));
+    let likes: Vec<String> = likes.collect();
+    let sql = format!(
+        "SELECT * FROM sites WHERE id <> $1 AND ({} OR FALSE) LIMIT 1",
+        if likes.is_empty() { "FALSE".to_owned() } else { likes.join(" OR ") }
+    );
+    let mut values = vec![row.id.into()];
+    values.extend(origins.iter().map(|origin| sea_orm::Value::from(format!("%\"{origin}\"%"))));
+    let other: Option<site::Model> = db::one(&**txn, sql, values).await?;
+    if is_ours || other.is_some() {
+        return Err(IdentityError::Taken { field: "input.origins" }.into());
+    }
+    Ok(())
 }
 
 async fn for_change(txn: &Txn, tenant: TenantId, id: SiteId) -> Result<site::Model> {

@@ -156,12 +156,13 @@ impl Lookup for Standings {
         let (table, mut values) = rows.table(conn, 3);
         let sql = format!(
             "SELECT u.id AS user_id, v.column2 AS tenant_id, v.column3 AS session_id,
-             u.is_platform_admin, m.role
+             u.is_platform_admin AND s.confined_to IS NULL AS is_platform_admin, m.role
              FROM {table} JOIN users u ON u.id = v.column1 AND u.deleted_at IS NULL
              LEFT JOIN tenants t ON t.id = v.column2 AND t.deleted_at IS NULL
              LEFT JOIN memberships m ON m.user_id = u.id AND m.tenant_id = t.id
              LEFT JOIN sessions s ON s.id = v.column3 AND s.user_id = u.id
                AND s.ended_at IS NULL AND s.expires_at > $2
+               AND (s.confined_to IS NULL OR s.confined_to = v.column2)
              WHERE (v.column2 = $1 OR t.id IS NOT NULL) AND (v.column3 = $1 OR s.id IS NOT NULL)"
         );
         values.splice(0..0, [no_tenant.into(), app.clock.db_now().into()]);

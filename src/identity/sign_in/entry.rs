@@ -34,19 +34,23 @@ pub(super) async fn may_enter(
 ) -> Result<bool> {
     #[derive(sea_orm::FromQueryResult)]
     struct Row {
-        may: bool,
+        is_known: bool,
+        is_open: bool,
+        is_invited: bool,
     }
-    let sql = "SELECT (EXISTS (SELECT 1 FROM users WHERE email_index = $1 AND deleted_at IS NULL)
-                 OR EXISTS (SELECT 1 FROM tenants WHERE id = $2 AND deleted_at IS NULL
-                            AND membership_policy = 'OPEN')
-                 OR EXISTS (SELECT 1 FROM invitations WHERE email_index = $1
-                            AND accepted_at IS NULL AND revoked_at IS NULL AND expires_at > $3))
-               AS may";
+    // All three are looked up, whatever the first says: the time tells nobody anything.
+    let sql = "SELECT EXISTS (SELECT 1 FROM users WHERE email_index = $1 AND deleted_at IS NULL)
+                 AS is_known,
+               EXISTS (SELECT 1 FROM tenants WHERE id = $2 AND deleted_at IS NULL
+                       AND membership_policy = 'OPEN') AS is_open,
+               EXISTS (SELECT 1 FROM invitations WHERE email_index = $1
+                       AND accepted_at IS NULL AND revoked_at IS NULL AND expires_at > $3)
+                 AS is_invited";
     let nobody = TenantId(uuid::Uuid::nil());
     let values =
         vec![index.to_vec().into(), tenant.unwrap_or(nobody).into(), app.clock.db_now().into()];
     let row: Option<Row> = db::one(&**txn, sql, values).await?;
-    Ok(row.is_some_and(|row| row.may))
+    Ok(row.is_some_and(|row| row.is_known || row.is_open || row.is_invited))
 }
 
 /// The person with a proved address, made when they are new and may come in; and the tenant that
@@ -72,11 +76,23 @@ pub(super) async fn enter(
     };
     let sql = "UPDATE users SET email_verified_at = COALESCE(email_verified_at, $2) WHERE id = $1";
     db::execute(&**txn, sql, vec![person.id.into(), now.into()]).await?;
-    let tenant = match proved.tenant {
-        Some(tenant) if join(txn, tenant, person.id, now).await? => Some(tenant),
-        Some(_) | None => None,
-    };
+    let tenant = place(txn, proved.tenant, person.id, now).await?;
     Ok((person, tenant))
+}
+
+/// The site's tenant, where the person has a place, or gets one by its open door. On a site of
+/// another tenant nobody comes in: its pages would hold what they may elsewhere.
+pub(super) async fn place(
+    txn: &Txn,
+    tenant: Option<TenantId>,
+    person: UserId,
+    now: DateTime<Utc>,
+) -> Result<Option<TenantId>> {
+    match tenant {
+        Some(tenant) if join(txn, tenant, person, now).await? => Ok(Some(tenant)),
+        Some(_) => Err(IdentityError::Unknown.into()),
+        None => Ok(None),
+    }
 }
 
 /// Makes a person, with a place wherever they were invited.

@@ -17,6 +17,7 @@ use crate::entity::{cross_site_activity, hand_over};
 use crate::error::{Error, Result};
 use crate::identity::error::IdentityError;
 use crate::identity::origins::Place;
+use crate::identity::service::standing::may_act_in;
 use crate::identity::sign_in::session::{self, NewSession, Tokens};
 use crate::ids::{CrossSiteActivityId, HandOverId};
 
@@ -41,6 +42,9 @@ pub async fn create(app: &App, actor: &Actor, way: Way<'_>) -> Result<String> {
     let Credential::Session(session) = actor.credential else { return Err(Error::Forbidden) };
     let is_inside = way.from.tenant == way.to.tenant && way.from.id != way.to.id;
     if !is_inside {
+        return Err(Error::NotFound("site"));
+    }
+    if !may_act_in(app, actor.user_id, way.to.tenant).await? {
         return Err(Error::NotFound("site"));
     }
     if !way.has_consent {
@@ -83,6 +87,7 @@ pub async fn redeem(app: &App, code: &str, origin: &str, device: String) -> Resu
     let new = NewSession {
         user: row.user_id,
         tenant: Some(row.tenant_id),
+        parent: Some(row.session_id),
         device,
         way: SignInWay::HandOver,
     };

@@ -33,7 +33,14 @@ pub async fn accept(app: &App, token: &str, device: String) -> Result<Tokens> {
     let sql = "UPDATE users SET email_verified_at = COALESCE(email_verified_at, $2) WHERE id = $1";
     db::execute(&*txn, sql, vec![person.id.into(), now.into()]).await?;
     let (tenant, _) = accept_invitation(app, &mut txn, token, person.id).await?;
-    let new = NewSession { user: person.id, tenant: Some(tenant), device, way: SignInWay::Email };
+    // For that tenant alone: a mail that was passed on opens nothing else of the person.
+    let new = NewSession {
+        user: person.id,
+        tenant: Some(tenant),
+        parent: None,
+        device,
+        way: SignInWay::Email,
+    };
     let tokens = session::begin(app, &mut txn, new).await?;
     txn.commit().await?;
     Ok(tokens)

@@ -98,7 +98,7 @@ pub async fn redeem(app: &App, token: &str, device: String) -> Result<(Tokens, O
     let email = app.crypto.open(place(link.id), &link.email)?;
     let proved = Proved { email: &email, name: None, tenant: link.tenant_id };
     let (person, tenant) = entry::enter(app, &txn, proved).await?;
-    let new = NewSession { user: person.id, tenant, device, way: SignInWay::Email };
+    let new = NewSession { user: person.id, tenant, parent: None, device, way: SignInWay::Email };
     let tokens = session::begin(app, &mut txn, new).await?;
     txn.commit().await?;
     Ok((tokens, link.return_to))

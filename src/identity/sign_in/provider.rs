@@ -32,14 +32,16 @@ pub async fn sign_in(
     let now = app.clock.db_now();
     let mut txn = app.db.begin().await?;
     let (user, tenant) = match touch(&txn, provider, identity, now).await? {
-        Some(user) => (user, member_of(&txn, tenant, user).await?),
+        Some(user) => (user, entry::place(&txn, tenant, user, now).await?),
         None => adopt(app, &txn, provider, (identity, tenant), now).await?,
     };
     let way = match provider {
         Provider::Discord => SignInWay::Discord,
         Provider::Github => SignInWay::Github,
     };
-    let tokens = session::begin(app, &mut txn, NewSession { user, tenant, device, way }).await?;
+    let tokens =
+        session::begin(app, &mut txn, NewSession { user, tenant, parent: None, device, way })
+            .await?;
     txn.commit().await?;
     Ok(tokens)
 }
@@ -63,13 +65,6 @@ async fn touch(
     let values = vec![provider.as_str().into(), account.into(), now.into()];
     let row: Option<Row> = db::one(&**txn, sql, values).await?;
     Ok(row.map(|row| row.user_id))
-}
-
-/// The tenant, if the person has a place in it.
-async fn member_of(txn: &Txn, tenant: Option<TenantId>, user: UserId) -> Result<Option<TenantId>> {
-    let Some(tenant) = tenant else { return Ok(None) };
-    let place = crate::entity::membership::Entity::of_tenant_and_user(tenant, user);
-    Ok(place.one(&**txn).await?.map(|_| tenant))
 }
 
 /// Finds or makes the person with the proved address, and links the account.

@@ -45,8 +45,11 @@ const MAC_BYTES: usize = 32;
 pub struct NewSession {
     /// Who.
     pub user: UserId,
-    /// Where they act; none: the tenant that they were in last, or one of theirs.
+    /// Where they act, and nowhere else: the tenant of the site that they are on. None: the tenant
+    /// that they were in last, or one of theirs, and any other.
     pub tenant: Option<TenantId>,
+    /// The session that it was handed over from.
+    pub parent: Option<SessionId>,
     /// The browser and the system, in words.
     pub device: String,
     /// How they proved who they are.
@@ -85,6 +88,8 @@ pub async fn begin(app: &App, txn: &mut Txn, new: NewSession) -> Result<Tokens> 
         created_at: now,
         last_used_at: now,
         expires_at: now + IDLE_MAX,
+        confined_to: new.tenant,
+        parent_id: new.parent,
         ended_at: None,
         end_reason: None,
     };
@@ -165,7 +170,7 @@ pub async fn renew(app: &App, refresh: &str) -> Result<Tokens> {
 
 async fn end_reused(txn: &mut Txn, row: &session::Model, now: DateTime<Utc>) -> Result<()> {
     let sql = "UPDATE sessions SET ended_at = $2, end_reason = 'REUSED'
-               WHERE id = $1 AND ended_at IS NULL RETURNING id";
+               WHERE (id = $1 OR parent_id = $1) AND ended_at IS NULL RETURNING id";
     announce_ended(txn, sql, vec![row.id.into(), now.into()]).await?;
     let event = audit::Security {
         action: Action::RefreshTokenReused,
@@ -177,12 +182,23 @@ async fn end_reused(txn: &mut Txn, row: &session::Model, now: DateTime<Utc>) -> 
     audit::record_security(txn, event, now).await
 }
 
-/// The open session behind a refresh token, which stays as it is.
+/// The open session behind a refresh token, which stays as it is; a retired one is refused.
 pub async fn peek(app: &App, refresh: &str) -> Result<session::Model> {
+    let now = app.clock.db_now();
     let (presented, row) = prove(app, refresh).await?;
-    let is_open = row.ended_at.is_none() && row.expires_at > app.clock.db_now();
-    let is_fresh = presented.generation >= row.generation - 1;
-    if is_open && is_fresh { Ok(row) } else { Err(Error::Unauthenticated) }
+    let is_last = presented.generation == row.generation - 1 && now - row.rotated_at <= GRACE;
+    let is_fresh = presented.generation == row.generation || is_last;
+    if is_open(&row, now) && is_fresh { Ok(row) } else { Err(Error::Unauthenticated) }
+}
+
+/// The session, if it is open now.
+pub async fn open(app: &App, id: SessionId) -> Result<session::Model> {
+    let row = session::Entity::find_by_id(id).one(app.db.primary()).await?;
+    row.filter(|row| is_open(row, app.clock.db_now())).ok_or(Error::Unauthenticated)
+}
+
+fn is_open(row: &session::Model, now: DateTime<Utc>) -> bool {
+    row.ended_at.is_none() && row.expires_at > now
 }
 
 /// An access token for the open session behind a refresh token, which stays as it is: for a page
@@ -226,7 +242,7 @@ pub async fn revoke(app: &App, actor: &Actor, only: Option<SessionId>) -> Result
 async fn end(app: &App, user: UserId, only: Option<SessionId>, reason: EndReason) -> Result<usize> {
     let now = app.clock.db_now();
     let mut txn = app.db.begin().await?;
-    let which = if only.is_some() { "AND id = $4" } else { "" };
+    let which = if only.is_some() { "AND (id = $4 OR parent_id = $4)" } else { "" };
     let sql = format!(
         "UPDATE sessions SET ended_at = $2, end_reason = $3
          WHERE user_id = $1 AND ended_at IS NULL {which} RETURNING id"
@@ -290,10 +306,11 @@ pub async fn switch_tenant(
     let now = app.clock.db_now();
     let txn = app.db.begin().await?;
     let sql = "UPDATE sessions SET tenant_id = $2, last_used_at = $3
-               WHERE id = $1 AND ended_at IS NULL AND expires_at > $3 RETURNING *";
+               WHERE id = $1 AND ended_at IS NULL AND expires_at > $3
+                 AND (confined_to IS NULL OR confined_to = $2) RETURNING *";
     let values = vec![id.into(), tenant.into(), now.into()];
     let row: Option<session::Model> = db::one(&*txn, sql, values).await?;
-    let row = row.ok_or(Error::Unauthenticated)?;
+    let row = row.ok_or(Error::NotFound("tenant"))?;
     let subject =
         Subject { entity_type: "session", entity_id: id.0, tenant: Some(tenant), data: json!({}) };
     audit::record(&txn, actor, Action::TenantSwitched, subject, now).await?;

@@ -44,6 +44,8 @@ pub(super) async fn the_ways_in(db: &DatabaseConnection, tenant: TenantId, user:
             created_at: now(),
             last_used_at: now(),
             expires_at: now(),
+            confined_to: Some(tenant),
+            parent_id: Some(SessionId::new()),
             ended_at: Some(now()),
             end_reason: Some(*reason),
         };
@@ -63,6 +65,10 @@ pub(super) async fn the_ways_in(db: &DatabaseConnection, tenant: TenantId, user:
         };
         same(db, handed).await;
     }
+    the_links(db, tenant, user).await;
+}
+
+async fn the_links(db: &DatabaseConnection, tenant: TenantId, user: UserId) {
     let link = sign_in_link::Model {
         id: SignInLinkId::new(),
         token_hash: vec![1, 2],

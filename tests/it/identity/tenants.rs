@@ -199,7 +199,15 @@ async fn a_site_has_a_domain_of_its_own_and_exact_origins() {
     let stale = tells(&hotel.admin, SITE_UPDATE, change).await;
     let mut second = site.clone();
     second["domain"] = json!("yuya.example.test");
+    second["origins"] = json!(["https://yuya.example.test"]);
+    let mut copied = second.clone();
+    copied["domain"] = json!("copy.example.test");
     let second = tells(&hotel.admin, SITE_CREATE, second).await;
+    let copied = tells(&other.admin, SITE_CREATE, copied).await;
+    let mut ours = site.clone();
+    ours["domain"] = json!("ours.example.test");
+    ours["origins"] = json!([app.app.config.public_url]);
+    let ours = tells(&other.admin, SITE_CREATE, ours).await;
     let collides = json!({ "id": second["site"]["id"], "domain": "aoba.example.test" });
     let collides = tells(&hotel.admin, SITE_UPDATE, collides).await;
     let foreign = other.admin.gets(SITE_REMOVE, json!({ "id": id })).await;
@@ -215,6 +223,9 @@ async fn a_site_has_a_domain_of_its_own_and_exact_origins() {
     );
     assert_eq!(refusal(&stale), "STALE_VERSION");
     assert_eq!(collides["userErrors"][0]["field"], json!(["input", "domain"]), "{collides}");
+    for theirs in [&copied, &ours] {
+        assert_eq!(theirs["userErrors"][0]["field"], json!(["input", "origins"]), "{theirs}");
+    }
     assert_eq!(refusal(&foreign["siteRemove"]), "NOT_FOUND");
     assert_eq!(removed["siteRemove"]["site"]["id"], id);
     assert_eq!(refusal(&free), "OK", "{free}");

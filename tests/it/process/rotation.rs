@@ -67,10 +67,10 @@ async fn a_rotation_of_keys_on_two_nodes_under_load_signs_nobody_out() {
     // Appended, then moved to the front: the steps that the README tells.
     for keys in [format!("{old},{new}"), format!("{new},{old}")] {
         home = home.with("JWT_KEYS", &keys);
-        for at in 0..processes.len() {
-            processes[at].stop().await;
-            processes[at] = home.serve().await;
-            nodes.lock().await[at] = processes[at].address().to_owned();
+        for (at, process) in processes.iter_mut().enumerate() {
+            process.stop().await;
+            *process = home.serve().await;
+            nodes.lock().await[at] = process.address().to_owned();
             // Signed by the node that was replaced, good at the one that was not yet.
             let token = fresh_token(&home).await;
             tokens.lock().await.push(token);

@@ -417,6 +417,7 @@ async fn begin_session(app: &App, hotel: &Hotel) -> Tokens {
     let new = NewSession {
         user: hotel.admin.id,
         tenant: Some(hotel.id),
+        parent: None,
         device: "Firefox · Linux".to_owned(),
         way: SignInWay::Email,
     };

@@ -87,6 +87,13 @@ async fn a_person_goes_on_to_the_other_site_once_with_consent_and_it_is_recorded
     assert!(!cookie(&reply).is_empty());
     assert_eq!(redeem("https://b.test").await.status, 409, "once");
 
+    let first = &tokens.refresh;
+    let redeemed = cookie(&reply);
+    musubi::identity::sign_in::session::sign_out(&server.app.app, first).await.unwrap();
+    let own = format!("__Host-musubi={redeemed}");
+    let over = post(&server, "/auth/refresh", json!({}), &[("cookie", &own)]).await;
+    assert_eq!(over.status, 401, "it ends with the session that it came from");
+
     let rows = cross_site_activity::Entity::find().all(server.app.app.db.primary()).await.unwrap();
     let rows: Vec<_> = rows.iter().map(|row| (row.from_domain.as_str(), row.user_id)).collect();
     assert_eq!(rows, [("a.test", server.hotel.user.id)]);

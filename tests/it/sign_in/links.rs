@@ -190,3 +190,49 @@ async fn a_session_of_one_person_says_nothing_about_another() {
     .await;
     assert!(matches!(refused, Err(musubi::error::Error::NotFound(_))));
 }
+
+#[tokio::test]
+async fn a_link_never_leads_to_a_host_that_only_a_tenant_named() {
+    let server = TestServer::start().await;
+    two_sites(&server.app, server.hotel.id, true).await;
+    let victim = address_of(&server.app, &server.hotel.admin).await;
+    let body = json!({ "email": victim }).to_string();
+    let head = format!(
+        "POST /auth/email HTTP/1.1\r\nhost: a.test\r\norigin: https://a.test\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    crate::http::stage::until("the site is known", async || {
+        crate::http::exchange(&server, head.as_bytes()).await.status == 202
+    })
+    .await;
+    let mail = mail_to(&server.app, &victim).await;
+    assert!(mail.text.contains("http://localhost:3200/auth/email?token="), "ours alone");
+}
+
+#[tokio::test]
+async fn a_session_of_a_site_is_for_its_tenant_alone_and_for_no_platform() {
+    let app = TestApp::start().await;
+    let (site, elsewhere) = (app.hotel().await, app.hotel().await);
+    let root = app.platform_admin(None).await;
+    let confined = begin(&app, root.id, Some(site.id)).await;
+    let actor = identity::authenticate(&app.app, &confined.access, Lang::En).await;
+    assert!(actor.is_err(), "without a place there, a platform admin has none on a site");
+
+    let person = &elsewhere.admin;
+    let txn = app.app.db.begin().await.unwrap();
+    let now = app.clock.now();
+    let role = musubi::actor::Role::User;
+    identity::add_member(&txn, (site.id, person.id), role, now).await.unwrap();
+    txn.commit().await.unwrap();
+    let confined = begin(&app, person.id, Some(site.id)).await;
+    let actor = identity::authenticate(&app.app, &confined.access, Lang::En).await.unwrap();
+    let away =
+        musubi::identity::sign_in::session::switch_tenant(&app.app, &actor, elsewhere.id).await;
+    assert!(matches!(away, Err(musubi::error::Error::NotFound(_))));
+    let free = begin(&app, person.id, None).await;
+    let actor = identity::authenticate(&app.app, &free.access, Lang::En).await.unwrap();
+    for tenant in [site.id, elsewhere.id] {
+        musubi::identity::sign_in::session::switch_tenant(&app.app, &actor, tenant).await.unwrap();
+    }
+}

@@ -14,6 +14,7 @@ use crate::support::{Setting, TestServer};
 async fn stage() -> Option<(TestServer, OauthServer)> {
     let provider = OauthServer::start().await?;
     let setting = Setting::default().real_time().oauth(provider.providers());
+    let setting = setting.allowed_origin("https://api.a.test");
     Some((TestServer::start_with(setting, Limits::default()).await, provider))
 }
 
@@ -143,6 +144,11 @@ async fn a_newcomer_is_let_in_by_an_open_site_only() {
     let location = reqwest::Url::parse(reply.header("location").unwrap()).unwrap();
     let redirect = crate::support::doubles::query(&location, "redirect_uri").unwrap();
     assert_eq!(redirect, "http://localhost:3200/auth/discord/callback", "never what a header says");
+    let head = format!("GET {path} HTTP/1.1\r\nhost: a.test\r\n\r\n");
+    let reply = crate::http::exchange(&server, head.as_bytes()).await;
+    let location = reqwest::Url::parse(reply.header("location").unwrap()).unwrap();
+    let redirect = crate::support::doubles::query(&location, "redirect_uri").unwrap();
+    assert_eq!(redirect, "http://localhost:3200/auth/discord/callback", "nor what a tenant says");
 }
 
 #[tokio::test]

@@ -57,6 +57,7 @@ pub(crate) struct Setting {
     redis_url: Option<String>,
     lease: Option<Duration>,
     environment: Option<Environment>,
+    allowed_origins: Vec<String>,
 }
 
 impl Setting {
@@ -103,6 +104,12 @@ impl Setting {
         Self { lease: Some(lease), ..self }
     }
 
+    /// An origin that the operator trusts.
+    pub(crate) fn allowed_origin(mut self, origin: &str) -> Self {
+        self.allowed_origins.push(origin.to_owned());
+        self
+    }
+
     /// As real customers are served.
     pub(crate) fn production(self) -> Self {
         Self { environment: Some(Environment::Production), ..self }
@@ -113,6 +120,7 @@ impl Setting {
         let clock = self.clock.unwrap_or_else(|| Clock::fixed(beginning()));
         let mut config = config(database.url());
         config.redis_url = self.redis_url.or_else(database::redis_url).map(Secret);
+        config.allowed_origins = self.allowed_origins;
         config.environment = self.environment.unwrap_or(config.environment);
         config.hold_lease = self.lease.unwrap_or(config.hold_lease);
         let sandbox = SandboxModel { pause: Duration::ZERO, ..SandboxModel::default() };

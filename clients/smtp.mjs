@@ -2,15 +2,18 @@
 //   {"port": 2525}                                it listens
 //   {"connection": "a1b2"}                        somebody connects
 //   {"auth": {user, password, isEncrypted}}       somebody signs in; everybody may
-//   {"mail": {from, to, subject, text, html, messageId, headers}}   a mail came in whole
-// Settings: SMTP_PORT (any free one), SMTP_TLS=1 (from the first byte, by a certificate that nobody
-// trusts), SMTP_NEEDS_AUTH=1. STARTTLS is not offered.
+//   {"mail": {from, to, subject, text, html, messageId, headers, isEncrypted}}   one came in whole
+// Settings: SMTP_PORT (any free one), SMTP_TLS=1 (from the first byte), SMTP_STARTTLS=1 (offered),
+// SMTP_KEY and SMTP_CERT (PEM files; without them a certificate that nobody trusts),
+// SMTP_NEEDS_AUTH=1.
 // Addresses that begin with `refuse-550@` are refused with that code, `refuse-mail-554@` after the
 // mail; `hang@` is never answered.
+import { readFileSync } from 'node:fs';
 import { SMTPServer } from 'smtp-server';
 import { simpleParser } from 'mailparser';
 
-const { SMTP_PORT = '0', SMTP_TLS, SMTP_NEEDS_AUTH } = process.env;
+const { SMTP_PORT = '0', SMTP_TLS, SMTP_STARTTLS, SMTP_KEY, SMTP_CERT, SMTP_NEEDS_AUTH } = process.env;
+const certificate = SMTP_KEY && { key: readFileSync(SMTP_KEY), cert: readFileSync(SMTP_CERT) };
 const say = line => process.stdout.write(`${JSON.stringify(line)}\n`);
 // As real servers do, it repeats what it was told.
 const refusal = (code, words) => Object.assign(new Error(words), { responseCode: Number(code) });
@@ -18,7 +21,8 @@ const addresses = list => (list?.value ?? []).map(one => one.address);
 
 const server = new SMTPServer({
   secure: SMTP_TLS === '1',
-  disabledCommands: ['STARTTLS'],
+  disabledCommands: SMTP_STARTTLS === '1' ? [] : ['STARTTLS'],
+  ...certificate,
   authOptional: SMTP_NEEDS_AUTH !== '1',
   allowInsecureAuth: true,
   disableReverseLookup: true,
@@ -51,6 +55,7 @@ const server = new SMTPServer({
           html: mail.html || null,
           messageId: mail.messageId,
           headers: mail.headerLines.map(header => header.line),
+          isEncrypted: session.secure,
         },
       });
       done();

@@ -1,6 +1,8 @@
 //! Who asks, and what they may do. Every service function begins with [`Actor::require`].
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -150,6 +152,41 @@ pub struct KeyRights {
     pub permissions: Vec<Permission>,
 }
 
+/// Where a request came from: for the record and for limits.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// Names the request in errors and in the log.
+    pub request_id: Box<str>,
+    /// The sender's address, as far as proxies are trusted; none for what no request asked for.
+    pub address: Option<IpAddr>,
+    /// What the sender's program calls itself; cut to 256 characters.
+    pub user_agent: Option<Box<str>>,
+    /// Lines of the audit record that were written for this request.
+    pub records: Records,
+}
+
+/// Counts the lines of the audit record that a request wrote. A clone is another request's.
+#[derive(Debug, Default)]
+pub struct Records(AtomicU32);
+
+impl Records {
+    /// Counts one more.
+    pub fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many so far.
+    pub fn count(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Clone for Records {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
 /// Who asks. Made by `identity` from a verified token and the database, for one request or socket.
 #[derive(Clone, Debug)]
 pub struct Actor {
@@ -168,6 +205,8 @@ pub struct Actor {
     pub expires_at: DateTime<Utc>,
     /// The language of messages.
     pub lang: Lang,
+    /// Where their request came from.
+    pub source: Arc<Source>,
 }
 
 impl Actor {

@@ -20,6 +20,12 @@ text_enum! {
         ChargeShortfall = "CHARGE_SHORTFALL",
         /// The ledger and the balance of an account differ.
         LedgerDrift = "LEDGER_DRIFT",
+        /// A person's use of AI functions is unusual.
+        AnomalousUsage = "ANOMALOUS_USAGE",
+        /// A payment is not what its purchase recorded; nothing was granted for it.
+        PaymentMismatch = "PAYMENT_MISMATCH",
+        /// A payment was made for an account that takes no credits.
+        PaymentUngranted = "PAYMENT_UNGRANTED",
     }
 }
 

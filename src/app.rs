@@ -15,7 +15,10 @@ use crate::events::Events;
 use crate::external::mail::{InvalidMailSettings, MailFolder, Mailer};
 use crate::external::models::{ChatModel, SandboxModel};
 use crate::external::oauth::Providers;
+use crate::external::stripe::{Payments, SandboxPayments};
 use crate::ids::new_uuid;
+use crate::journal::Journal;
+use crate::meter::Meter;
 use crate::tasks::Tasks;
 use crate::tokens::Tokens;
 
@@ -42,6 +45,8 @@ pub struct Parts {
     pub db: Db,
     /// Live events.
     pub events: Events,
+    /// What callers took of their limits.
+    pub meter: Meter,
     /// Sealing and indexes.
     pub crypto: Crypto,
     /// Access tokens.
@@ -50,10 +55,14 @@ pub struct Parts {
     pub tasks: Tasks,
     /// Queues of work that is done together.
     pub batches: Batches,
+    /// Lines of the audit record that wait to be written.
+    pub journal: Journal,
     /// The models' provider.
     pub models: Arc<dyn ChatModel>,
     /// Who takes our mail.
     pub mailer: Arc<dyn Mailer>,
+    /// Who takes money.
+    pub payments: Arc<dyn Payments>,
     /// Who else tells who people are.
     pub oauth: Arc<Providers>,
     /// This process, in leases and events.
@@ -67,18 +76,22 @@ pub struct External {
     pub models: Arc<dyn ChatModel>,
     /// Who takes our mail.
     pub mailer: Arc<dyn Mailer>,
+    /// Who takes money.
+    pub payments: Arc<dyn Payments>,
     /// Who else tells who people are.
     pub oauth: Arc<Providers>,
 }
 
 impl External {
-    /// Nobody is asked: models without a provider, mails as files, nobody else to sign in with.
+    /// Nobody is asked: models without a provider, mails as files, payments that nobody makes,
+    /// nobody else to sign in with.
     pub fn sandbox(config: &Config) -> Result<Self, InvalidMailSettings> {
         let folder = config.data_folder().join("mail");
         let mailer = MailFolder::new(folder, &config.email.from, &config.public_url)?;
         Ok(Self {
             models: Arc::new(SandboxModel::default()),
             mailer: Arc::new(mailer),
+            payments: Arc::new(SandboxPayments::default()),
             oauth: Arc::new(Providers::none()),
         })
     }
@@ -93,20 +106,24 @@ impl App {
         let crypto = Crypto::new(&config.encryption_keys, &config.index_key)?;
         let tokens = Arc::new(Tokens::new(&config.token_issuer, &config.jwt_keys)?);
         let events = Events::start(&config, node, &tasks);
+        let meter = Meter::start(&config, &clock, &tasks);
         let db = Db::connect(&config.database, Arc::new(events.clone())).await?;
         let config = Arc::new(config);
-        let External { models, mailer, oauth } = external;
+        let External { models, mailer, payments, oauth } = external;
         Ok(Self(Arc::new(Parts {
             config,
             clock,
             db,
             events,
+            meter,
             crypto,
             tokens,
             tasks,
             batches,
+            journal: Journal::default(),
             models,
             mailer,
+            payments,
             oauth,
             node,
         })))

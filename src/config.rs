@@ -3,6 +3,8 @@
 //! In production the start stops with one message that names all that is missing. In development
 //! keys are made once and kept beside the database, and third parties default to the sandbox.
 
+mod settings;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,78 +17,13 @@ use ipnet::IpNet;
 
 use crate::crypto::{Key, random_secret};
 use crate::error::{Error, Result};
+pub use settings::{
+    DbSettings, EmailSettings, Environment, LimitSettings, OauthClient, OauthSettings, Secret,
+    StripeSettings,
+};
 
 /// The program's release.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// Where the program runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Environment {
-    /// A developer's machine: demo data, sandbox third parties, GraphiQL with a token.
-    Development,
-    /// Real customers.
-    Production,
-}
-
-/// Where the database is and how many connections it may take.
-#[derive(Clone, Debug)]
-pub struct DbSettings {
-    /// `sqlite:PATH` or `postgres://…`.
-    pub url: String,
-    /// A replica for reads that gate no write. Balances are never read there.
-    pub read_url: Option<String>,
-    /// Connections of each pool at most.
-    pub connections_max: u32,
-    /// How long a pooled connection is awaited.
-    pub acquire_timeout: Duration,
-    /// Connections that are idle for so long are closed.
-    pub idle_timeout: Duration,
-}
-
-/// A value that Debug does not show.
-#[derive(Clone)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
-}
-
-/// How mail goes out.
-#[derive(Clone, Debug, Default)]
-pub struct EmailSettings {
-    /// The server, with its user and password; none is the sandbox.
-    pub server: Option<Secret>,
-    /// Whom mails come from, such as `Musubi <no-reply@musubi.example>`.
-    pub from: String,
-}
-
-/// Who else tells who people are; none is not offered.
-#[derive(Clone, Debug, Default)]
-pub struct OauthSettings {
-    /// Discord.
-    pub discord: Option<OauthClient>,
-    /// GitHub.
-    pub github: Option<OauthClient>,
-}
-
-/// What we are at a provider of sign-in, and where it is asked.
-#[derive(Clone, Debug)]
-pub struct OauthClient {
-    /// Our id.
-    pub id: String,
-    /// Our secret.
-    pub secret: Secret,
-    /// Where people are sent to.
-    pub authorize_url: String,
-    /// Where a code becomes a token.
-    pub token_url: String,
-    /// Where a token tells whose it is.
-    pub user_url: String,
-    /// Where it tells their addresses, when the person's own entry does not.
-    pub emails_url: Option<String>,
-}
 
 /// All settings.
 #[derive(Clone, Debug)]
@@ -119,8 +56,12 @@ pub struct Config {
     pub openai_base_url: String,
     /// How mail goes out.
     pub email: EmailSettings,
+    /// How money comes in.
+    pub stripe: StripeSettings,
     /// Who else tells who people are.
     pub oauth: OauthSettings,
+    /// How callers are limited.
+    pub limits: LimitSettings,
     /// How long a hold stays without its owner renewing it.
     pub hold_lease: Duration,
     /// Browser origins besides our own and those of the tenants' sites that may come.
@@ -220,7 +161,9 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         let openai_base_url = self.text("OPENAI_BASE_URL");
         let openai_api_key = self.openai_key(is_production, openai_base_url.is_some());
         let email = self.email(is_production);
+        let stripe = self.stripe(is_production);
         let oauth = self.oauth();
+        let limits = self.limits(is_production);
         let lease = self.number("MUSUBI_HOLD_LEASE_SECONDS", 120_u64)?;
         if !(2..=3_600).contains(&lease) {
             self.problem("MUSUBI_HOLD_LEASE_SECONDS", "is 2 to 3600");
@@ -247,7 +190,9 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             openai_base_url: openai_base_url
                 .unwrap_or_else(|| "https://api.openai.com/v1".to_owned()),
             email,
+            stripe,
             oauth,
+            limits,
             hold_lease: Duration::from_secs(lease),
             allowed_origins: self.list("ALLOWED_ORIGINS"),
             trusted_proxies: self.networks("TRUSTED_PROXIES"),
@@ -352,7 +297,41 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             self.problem("EMAIL_SERVER", "is not smtp://… or smtps://…");
         }
         let from = from.unwrap_or_else(|| "Musubi <no-reply@localhost>".to_owned());
-        EmailSettings { server: server.map(Secret), from }
+        let ca = self.text("EMAIL_CA");
+        if ca.as_deref().is_some_and(|pem| !pem.contains("-----BEGIN CERTIFICATE-----")) {
+            self.problem("EMAIL_CA", "holds no certificate in PEM");
+        }
+        EmailSettings { server: server.map(Secret), ca, from }
+    }
+
+    /// In development nobody pays until there is a key.
+    fn stripe(&mut self, is_production: bool) -> StripeSettings {
+        let secret_key = self.text("STRIPE_SECRET_KEY");
+        let publishable_key = self.text("STRIPE_PUBLISHABLE_KEY");
+        let webhook_secrets = self.list("STRIPE_WEBHOOK_SECRET");
+        for (name, is_missing) in [
+            ("STRIPE_SECRET_KEY", secret_key.is_none()),
+            ("STRIPE_PUBLISHABLE_KEY", publishable_key.is_none()),
+            ("STRIPE_WEBHOOK_SECRET", webhook_secrets.is_empty()),
+        ] {
+            if is_missing && is_production {
+                self.problem(name, "is missing (the sandbox is for development)");
+            }
+        }
+        let is_secret = |key: &str| key.starts_with("sk_") || key.starts_with("rk_");
+        if secret_key.as_deref().is_some_and(|key| !is_secret(key)) {
+            self.problem("STRIPE_SECRET_KEY", "is not sk_… or rk_…");
+        }
+        // What pages are given must not be the secret one.
+        if publishable_key.as_deref().is_some_and(|key| !key.starts_with("pk_")) {
+            self.problem("STRIPE_PUBLISHABLE_KEY", "is not pk_…");
+        }
+        StripeSettings {
+            secret_key: secret_key.map(Secret),
+            publishable_key,
+            webhook_secrets: webhook_secrets.into_iter().map(Secret).collect(),
+            api_base: self.text("STRIPE_API_BASE"),
+        }
     }
 
     fn oauth(&mut self) -> OauthSettings {
@@ -380,6 +359,24 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
                 emails_url: Some(url("GITHUB_EMAILS_URL", "https://api.github.com/user/emails")),
             }),
         }
+    }
+
+    fn limits(&mut self, is_production: bool) -> LimitSettings {
+        let name = "MUSUBI_RATE_LIMITS";
+        let is_on = match self.text(name).as_deref() {
+            None | Some("on") => true,
+            Some("off") => {
+                if is_production {
+                    self.problem(name, "is off, which is for load tests only");
+                }
+                false
+            }
+            Some(_) => {
+                self.problem(name, "is not on or off");
+                true
+            }
+        };
+        LimitSettings { is_on, ..LimitSettings::default() }
     }
 
     /// Both or neither.

@@ -129,6 +129,12 @@ impl Crypto {
         String::from_utf8(open.to_vec()).map_err(Error::broken)
     }
 
+    /// Whether a value has the form of a sealed one, under a key that is known.
+    pub fn is_sealed(&self, value: &Sealed) -> bool {
+        let parts = Parts::of(&value.0);
+        parts.is_some_and(|parts| self.0.sealing.iter().any(|(kid, _)| kid == parts.kid))
+    }
+
     /// The blind index of a value: equal for equal values of one purpose, meaningless without the
     /// key.
     pub fn index(&self, purpose: &str, value: &str) -> Vec<u8> {

@@ -218,6 +218,16 @@ impl Txn {
         self.announcements.push(announcement);
     }
 
+    /// Waits until no other transaction has this name, and has it to its end. A file has one writer
+    /// at a time anyway.
+    pub async fn take_name(&self, name: &[u8]) -> Result<()> {
+        if self.inner.get_database_backend() == DbBackend::Postgres {
+            let bytes = name.iter().take(8).fold(0_i64, |sum, byte| sum << 8 | i64::from(*byte));
+            execute(&self.inner, "SELECT pg_advisory_xact_lock($1)", vec![bytes.into()]).await?;
+        }
+        Ok(())
+    }
+
     /// Commits, then publishes what was announced.
     pub async fn commit(self) -> Result<()> {
         self.inner.commit().await?;

@@ -16,6 +16,9 @@ use crate::ai::service::finish::{self, Ending, Run, judge};
 use crate::ai::service::reserve::{self, Answer, Request};
 use crate::ai::service::run::{Job, Output};
 use crate::ai::service::start::{self, Draft};
+use crate::anomaly::baseline;
+use crate::anomaly::score::Score;
+use crate::anomaly::watch;
 use crate::app::App;
 use crate::clock::Clock;
 use crate::credits::service::grant::{Purchase, grant_purchase};
@@ -135,6 +138,7 @@ pub async fn fill(app: &App) -> Result<bool> {
         }
     }
     jobs::roll_up_from(app, first).await?;
+    baseline::compute_all(app).await?;
     open_sites(app).await?;
     make_root(app).await?;
     Ok(true)
@@ -385,6 +389,8 @@ impl Stage {
             requested_by: user,
             key: None,
             input_tokens: start::count(&self.price, &checked),
+            prompt_digest: watch::digest(app, question),
+            score: Score::default(),
         };
         Ok((draft.request(app, key, at)?, parameters))
     }

@@ -8,6 +8,7 @@ use sea_orm::{EntityTrait, IntoActiveModel};
 use crate::app::App;
 use crate::entity::registered_document;
 use crate::error::Result;
+use crate::events::{self, Event};
 
 /// A longer document is not registered, in bytes; the guard would refuse it anyway.
 const BYTES_MAX: usize = 32 * 1024;
@@ -23,10 +24,11 @@ pub async fn find(app: &App, id: &str) -> Result<Option<String>> {
     Ok(row.map(|row| row.document))
 }
 
-/// Registers documents; those that are known stay as they are. How many were new.
+/// Registers documents; those that are known stay as they are. How many were new. They run at once
+/// on this node and on those that hear of it, and elsewhere after 10 s at most.
 pub async fn register(app: &App, documents: &[String]) -> Result<u64> {
     let now = app.clock.db_now();
-    let txn = app.db.begin().await?;
+    let mut txn = app.db.begin().await?;
     let mut added = 0;
     for document in documents.iter().filter(|document| document.len() <= BYTES_MAX) {
         let row = registered_document::Model {
@@ -40,6 +42,7 @@ pub async fn register(app: &App, documents: &[String]) -> Result<u64> {
             .await?;
         added += u64::from(matches!(inserted, sea_orm::TryInsertResult::Inserted(1..)));
     }
+    events::announce(&mut txn, Event::DocumentsRegistered);
     txn.commit().await?;
     Ok(added)
 }

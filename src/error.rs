@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use chrono::{DateTime, Utc};
+
 /// The language of a message to a person. Japanese is the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lang {
@@ -71,14 +73,20 @@ pub enum Code {
     StaleVersion,
     /// The balance does not cover the call.
     InsufficientCredits,
+    /// The payment failed.
+    PaymentFailed,
     /// The AI function is not offered.
     FunctionUnavailable,
     /// The model is unknown or has no price.
     ModelUnavailable,
     /// The object's state does not allow this.
     InvalidState,
+    /// There are as many as there may be.
+    LimitReached,
     /// A limit of calls was reached.
     RateLimited,
+    /// The person's calls are refused for a while, as their use was unusual.
+    SuspiciousActivity,
     /// A part that we need does not answer; trying again later helps.
     Unavailable,
     /// The call took longer than it may.
@@ -99,10 +107,13 @@ impl Code {
             Self::IdempotencyConflict => "IDEMPOTENCY_CONFLICT",
             Self::StaleVersion => "STALE_VERSION",
             Self::InsufficientCredits => "INSUFFICIENT_CREDITS",
+            Self::PaymentFailed => "PAYMENT_FAILED",
             Self::FunctionUnavailable => "FUNCTION_UNAVAILABLE",
             Self::ModelUnavailable => "MODEL_UNAVAILABLE",
             Self::InvalidState => "INVALID_STATE",
+            Self::LimitReached => "LIMIT_REACHED",
             Self::RateLimited => "RATE_LIMITED",
+            Self::SuspiciousActivity => "SUSPICIOUS_ACTIVITY",
             Self::Unavailable => "UNAVAILABLE",
             Self::Timeout => "TIMEOUT",
             Self::Internal => "INTERNAL",
@@ -120,6 +131,10 @@ pub enum Details {
     InsufficientCredits { needed: i64, available: i64, held: i64 },
     /// The version that the object has now.
     StaleVersion { current_version: i64 },
+    /// Until when the person's calls are refused.
+    SuspiciousActivity { blocked_until: DateTime<Utc> },
+    /// A limit that was reached: how many there are, how many are left, and when there is one.
+    RateLimited { limit: i64, remaining: i64, retry_after_ms: i64 },
 }
 
 /// Anything a domain refuses for a business reason.
@@ -158,6 +173,9 @@ impl Violation {
         Self { field, ja: ja.into(), en: en.into(), code: Code::InvalidInput }
     }
 }
+
+/// What is unavailable when a row stays locked.
+pub const LOCK: &str = "lock";
 
 /// All that can leave a service.
 #[derive(Debug)]
@@ -289,11 +307,16 @@ impl From<sea_orm::DbErr> for Error {
                 if is_passing(&cause) =>
             {
                 tracing::warn!(%cause, "The database broke off: {cause}");
-                Self::Unavailable("database")
+                Self::Unavailable(if is_lock(&cause) { LOCK } else { "database" })
             }
             other => Self::broken(other),
         }
     }
+}
+
+/// Whether a lock was not had in time (`lock_not_available`).
+fn is_lock(cause: &sea_orm::SqlxError) -> bool {
+    cause.as_database_error().is_some_and(|error| error.code().as_deref() == Some("55P03"))
 }
 
 /// Whether a fault of the database is one of the moment: the connection broke, the server shuts

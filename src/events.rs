@@ -20,7 +20,7 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::db::{Bus, Txn};
 use crate::external::redis::{Channel, Heard};
-use crate::ids::{AccountId, AlertId, ExecutionId, TenantId};
+use crate::ids::{AccountId, AlertId, ExecutionId, PurchaseId, TenantId};
 use crate::tasks::Tasks;
 
 /// Events that a watcher may be behind before it must take a fresh snapshot.
@@ -44,12 +44,16 @@ pub enum Event {
         /// Whom it concerns.
         tenant: Option<TenantId>,
     },
+    /// A purchase went on.
+    Purchase(PurchaseChanged),
     /// Packages, plans or prices changed.
     CatalogChanged,
     /// A session or an API key ended, named by its row; its sockets end with it.
     AccessEnded(Uuid),
     /// Sites, or the origins that may come, changed.
     SitesChanged,
+    /// Documents were registered.
+    DocumentsRegistered,
 }
 
 /// A balance after a change: all numbers, so that nobody reads it again.
@@ -80,6 +84,17 @@ pub struct ExecutionChanged {
     pub is_finished: bool,
 }
 
+/// A purchase after a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PurchaseChanged {
+    /// The purchase.
+    pub purchase: PurchaseId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Grows with every change.
+    pub version: i64,
+}
+
 /// What one can watch.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Topic {
@@ -91,12 +106,16 @@ pub enum Topic {
     Cancels,
     /// One tenant's alerts.
     Alerts(TenantId),
+    /// One purchase.
+    Purchase(PurchaseId),
     /// What is for sale.
     Catalog,
     /// All ends of sessions and API keys.
     Access,
     /// The sites of all tenants.
     Sites,
+    /// What browsers may run.
+    Documents,
 }
 
 /// What a watcher receives.
@@ -119,9 +138,11 @@ impl Event {
             Self::Execution(change) => Some(Topic::Execution(change.execution)),
             Self::CancelRequested(_) => Some(Topic::Cancels),
             Self::Alert { tenant, .. } => tenant.map(Topic::Alerts),
+            Self::Purchase(change) => Some(Topic::Purchase(change.purchase)),
             Self::CatalogChanged => Some(Topic::Catalog),
             Self::AccessEnded(_) => Some(Topic::Access),
             Self::SitesChanged => Some(Topic::Sites),
+            Self::DocumentsRegistered => Some(Topic::Documents),
         }
     }
 }
@@ -232,9 +253,11 @@ impl Events {
             Topic::Execution(_)
             | Topic::Cancels
             | Topic::Alerts(_)
+            | Topic::Purchase(_)
             | Topic::Catalog
             | Topic::Access
-            | Topic::Sites => None,
+            | Topic::Sites
+            | Topic::Documents => None,
         })
     }
 
@@ -245,9 +268,11 @@ impl Events {
             Topic::Balance(_)
             | Topic::Cancels
             | Topic::Alerts(_)
+            | Topic::Purchase(_)
             | Topic::Catalog
             | Topic::Access
-            | Topic::Sites => None,
+            | Topic::Sites
+            | Topic::Documents => None,
         })
     }
 

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use sea_orm::{FromQueryResult, Value};
+use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use uuid::Uuid;
 
 use crate::crypto::Crypto;
@@ -123,7 +123,7 @@ pub async fn claim(txn: &Txn, keys: &[Key], now: DateTime<Utc>) -> Result<Vec<Cl
     let inserted: HashSet<Uuid> = inserted.into_iter().map(|row| row.object_id).collect();
     let is_new = |key: &Key| inserted.contains(&key.object);
     let known: Vec<&Key> = keys.iter().filter(|key| !is_new(key)).collect();
-    let rows = find(txn, &known).await?;
+    let rows = find(&**txn, &known).await?;
     Ok(keys.iter().map(|key| if is_new(key) { Claim::New } else { judge(&rows, key) }).collect())
 }
 
@@ -174,7 +174,18 @@ fn insert_values(key: &Key, now: DateTime<Utc>) -> [Value; 8] {
     ]
 }
 
-async fn find(txn: &Txn, keys: &[&Key]) -> Result<HashMap<Identity, Row>> {
+/// What a key made, if it was used; refused as [`KeyConflict`] when that was with another body.
+/// Claims nothing.
+pub async fn look(conn: &impl ConnectionTrait, key: &Key) -> Result<Option<Uuid>> {
+    let rows = find(conn, &[key]).await?;
+    match (rows.is_empty(), judge(&rows, key)) {
+        (true, _) | (_, Claim::New) => Ok(None),
+        (false, Claim::Known(object)) => Ok(Some(object)),
+        (false, Claim::Conflict) => Err(KeyConflict.into()),
+    }
+}
+
+async fn find(conn: &impl ConnectionTrait, keys: &[&Key]) -> Result<HashMap<Identity, Row>> {
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
@@ -189,7 +200,7 @@ async fn find(txn: &Txn, keys: &[&Key]) -> Result<HashMap<Identity, Row>> {
             [key.tenant.into(), key.actor.into(), key.operation.into(), key.key.clone().into()]
         })
         .collect();
-    let rows: Vec<Row> = db::all(&**txn, sql, values).await?;
+    let rows: Vec<Row> = db::all(conn, sql, values).await?;
     let keyed = rows
         .into_iter()
         .map(|row| ((row.tenant_id, row.actor_id, row.operation.clone(), row.key.clone()), row));

@@ -141,18 +141,26 @@ ids! {
     ResetId = "reset";
     /// Credits for sale.
     PackageId = "package";
+    /// Credits that are being bought, or were.
+    PurchaseId = "purchase";
+    /// Something that Stripe told us.
+    StripeEventId = "stripe";
     /// A plan's version.
     PlanId = "plan";
     /// A price's version.
     PriceId = "price";
     /// A call of an AI function.
     ExecutionId = "exec";
+    /// A person whose calls are refused for a while.
+    BlockId = "block";
     /// A remembered key of a write.
     IdempotencyId = "idem";
     /// Something people should know.
     AlertId = "alert";
     /// A line of the audit record.
     AuditEventId = "event";
+    /// An assessment of compliance.
+    AssessmentId = "assess";
     /// A durable piece of work.
     QueueItemId = "work";
     /// A run of a job.

@@ -36,6 +36,10 @@ pub mod entity;
 pub mod events;
 /// Durable work with retries.
 pub mod queue;
+/// Counts what callers take of limits.
+pub mod meter;
+/// Lines of the audit record that wait to be written.
+pub mod journal;
 /// What every use case needs, in one value.
 pub mod app;
 /// Mail to people, through the queue.
@@ -46,14 +50,22 @@ pub mod audit;
 pub mod idempotency;
 /// Things that people should know.
 pub mod alerts;
+/// How much callers may.
+pub mod limits;
 /// What browsers may run in production.
 pub mod documents;
 /// Who people are, how they come in, and what their credentials prove.
 pub mod identity;
 /// Prepaid credits.
 pub mod credits;
+/// Money in: purchases of credits, through Stripe.
+pub mod payments;
+/// Use that is unusual.
+pub mod anomaly;
 /// AI functions, paid in credits.
 pub mod ai;
+/// Whether the system keeps its own rules.
+pub mod compliance;
 /// Proves the books.
 pub mod verify;
 /// What happens by the clock.

@@ -17,10 +17,11 @@ use musubi::external::mail::{self, SmtpMailer};
 use musubi::external::models::count_tokens;
 use musubi::external::oauth::{self, Providers};
 use musubi::external::openai::{OpenAiModel, OpenAiSettings, Timeouts};
+use musubi::external::stripe::{StripeClient, StripeOptions};
 use musubi::graphql::engine::Engine;
 use musubi::graphql::{guard, schema};
 use musubi::http::{self, Prefill, Probe, Setup};
-use musubi::{demo, documents, identity, jobs, verify};
+use musubi::{audit, compliance, demo, documents, identity, jobs, verify};
 
 /// Many small allocations on many threads, freed on others, is what the system's allocator is bad
 /// at; and this one gives memory back when a crowd of sockets has left.
@@ -144,9 +145,11 @@ async fn dispatch(command: Command, config: Config) -> Outcome {
 /// changes it, and everything else says so when it is not.
 async fn prepare_database(app: &App, command: &Command) -> Outcome {
     let makes = matches!(command, Command::Serve | Command::Demo) && !app.config.is_production();
-    if makes || matches!(command, Command::Migrate) {
+    let lacks = !Migrator::get_pending_migrations(app.db.writer()).await?.is_empty();
+    if lacks && (makes || matches!(command, Command::Migrate)) {
         Migrator::up(app.db.writer(), None).await?;
-    } else if !Migrator::get_pending_migrations(app.db.writer()).await?.is_empty() {
+        audit::seal::adopt(app).await?;
+    } else if lacks {
         return Err("the database lacks migrations: run `musubi migrate` first".into());
     }
     Ok(())
@@ -164,8 +167,13 @@ fn external(config: &Config) -> Result<External, Box<dyn std::error::Error + Sen
     }
     if let Some(server) = &config.email.server {
         let (from, host) = (&config.email.from, &config.public_url);
+        let server = (server, config.email.ca.as_deref());
         let mailer = SmtpMailer::new(server, from, host, mail::PATIENCE)?;
         external.mailer = Arc::new(mailer);
+    }
+    if let Some(key) = &config.stripe.secret_key {
+        let options = StripeOptions::new(key.clone(), config.stripe.api_base.clone());
+        external.payments = Arc::new(StripeClient::new(options)?);
     }
     external.oauth = Arc::new(Providers::new(&config.oauth, oauth::PATIENCE)?);
     Ok(external)
@@ -193,6 +201,7 @@ async fn serve(app: App) -> Outcome {
         }
     }
     let engine = Engine::new(guard::Limits::default())?;
+    compliance::note_keys(&app).await?;
     jobs::start(&app);
     let setup = Setup {
         probes: probes(&app),
@@ -212,6 +221,9 @@ async fn serve(app: App) -> Outcome {
     }
     tracing::info!(%address, "Listening on {address}");
     http::serve_until_signalled(setup, listener).await?;
+    if let Err(error) = audit::flush(&app).await {
+        tracing::error!(%error, "The last lines of the audit record are lost: {error}");
+    }
     app.db.close().await;
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Text in the database and in keys: enums that are stored as their name, and canonical forms.
 
+use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+
 /// Declares an enum that is stored, sent and shown as its SCREAMING_SNAKE name.
 #[macro_export]
 macro_rules! text_enum {
@@ -32,12 +34,71 @@ macro_rules! text_enum {
             }
         }
 
+        impl $crate::text::Plain for $name {
+            fn to_plain(&self) -> serde_json::Value {
+                self.as_str().into()
+            }
+        }
+
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.as_str())
             }
         }
     };
+}
+
+/// A value that tells nothing of a person, so that it may be shown and kept: a number, a kind, an
+/// instant. Text is none; what is known to be harmless is wrapped as a [`Word`].
+pub trait Plain {
+    /// The value as JSON.
+    fn to_plain(&self) -> serde_json::Value;
+}
+
+/// Text that is no person's: a domain, a slug, the name of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Word<'a>(pub &'a str);
+
+impl Plain for Word<'_> {
+    fn to_plain(&self) -> serde_json::Value {
+        self.0.into()
+    }
+}
+
+macro_rules! plain_numbers {
+    ($($number:ty),*) => {$(
+        impl Plain for $number {
+            fn to_plain(&self) -> serde_json::Value {
+                (*self).into()
+            }
+        }
+    )*};
+}
+
+plain_numbers!(bool, i32, i64);
+
+impl Plain for DateTime<Utc> {
+    fn to_plain(&self) -> serde_json::Value {
+        self.to_rfc3339_opts(SecondsFormat::Micros, true).into()
+    }
+}
+
+impl Plain for NaiveDate {
+    fn to_plain(&self) -> serde_json::Value {
+        self.to_string().into()
+    }
+}
+
+impl<T: Plain> Plain for Option<T> {
+    fn to_plain(&self) -> serde_json::Value {
+        self.as_ref().map_or(serde_json::Value::Null, Plain::to_plain)
+    }
+}
+
+impl<T: Plain> Plain for Vec<T> {
+    fn to_plain(&self) -> serde_json::Value {
+        self.iter().map(Plain::to_plain).collect()
+    }
 }
 
 /// An e-mail address as it is compared: trimmed, lower case.

@@ -1,9 +1,11 @@
-//! Proves the books: folds the whole ledger and compares it with every counter. Read only.
+//! Proves the books: folds the whole ledger and compares it with every counter; and the audit
+//! record: walks its chains. Read only.
 
 use sea_orm::FromQueryResult;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::audit::proof;
 use crate::error::Result;
 
 /// Rows that one check names at most.
@@ -42,7 +44,8 @@ struct Broken {
     actual: i64,
 }
 
-/// Checks every rule; answers what is broken, at most 20 rows for each.
+/// Checks every rule; answers what is broken, at most 20 rows for each. Of the audit record the
+/// numbers are places in a chain.
 pub async fn verify(app: &App) -> Result<Vec<Drift>> {
     let mut drifts = Vec::new();
     for rule in RULES {
@@ -54,6 +57,10 @@ pub async fn verify(app: &App) -> Result<Vec<Drift>> {
             expected: row.expected,
             actual: row.actual,
         }));
+    }
+    for flaw in proof::prove(app).await? {
+        let proof::Flaw { rule, row, expected, actual } = flaw;
+        drifts.push(Drift { rule, row, expected, actual });
     }
     Ok(drifts)
 }
@@ -96,6 +103,13 @@ const RULES: &[Rule] = &[
               FROM ai_credit_accounts a
               LEFT JOIN ai_credit_holds h ON h.account_id = a.id AND h.state = 'ACTIVE'
               GROUP BY a.id, a.held HAVING a.held <> COALESCE(SUM(h.amount), 0)",
+    },
+    Rule {
+        name: "the active holds are the calls that run",
+        sql: "SELECT a.id, a.running AS actual, CAST(COUNT(h.id) AS bigint) AS expected
+              FROM ai_credit_accounts a
+              LEFT JOIN ai_credit_holds h ON h.account_id = a.id AND h.state = 'ACTIVE'
+              GROUP BY a.id, a.running HAVING a.running <> COUNT(h.id)",
     },
     Rule {
         name: "held is between 0 and the balance",
@@ -198,6 +212,30 @@ const RULES: &[Rule] = &[
               CAST(COUNT(*) AS bigint) AS actual
               FROM ai_credit_transactions t WHERE t.transaction_type = 'PURCHASE'
               GROUP BY t.reference_id HAVING COUNT(*) > 1",
+    },
+    Rule {
+        name: "a purchase that was paid has one PURCHASE line of its credits, any other has none",
+        sql: "SELECT p.id, CAST(CASE WHEN p.completed_at IS NULL THEN 0 ELSE p.credits END
+              AS bigint) AS expected, CAST(COALESCE(SUM(t.credits_amount), 0) AS bigint) AS actual
+              FROM credit_purchases p LEFT JOIN ai_credit_transactions t
+              ON t.reference_id = p.id AND t.transaction_type = 'PURCHASE'
+              AND t.account_id = p.account_id
+              GROUP BY p.id, p.completed_at, p.credits
+              HAVING COUNT(t.id) <> CASE WHEN p.completed_at IS NULL THEN 0 ELSE 1 END
+              OR COALESCE(SUM(t.credits_amount), 0)
+                 <> CASE WHEN p.completed_at IS NULL THEN 0 ELSE p.credits END",
+    },
+    Rule {
+        name: "a purchase that was paid has its grant at its price, any other has none",
+        sql: "SELECT p.id, CAST(CASE WHEN p.completed_at IS NULL THEN 0 ELSE p.amount END
+              AS bigint) AS expected, CAST(COALESCE(SUM(g.price_minor), 0) AS bigint) AS actual
+              FROM credit_purchases p LEFT JOIN ai_credit_grants g
+              ON g.reference_id = p.id AND g.kind = 'PURCHASED' AND g.account_id = p.account_id
+              GROUP BY p.id, p.completed_at, p.amount, p.grant_id
+              HAVING COALESCE(SUM(g.price_minor), 0)
+                 <> CASE WHEN p.completed_at IS NULL THEN 0 ELSE p.amount END
+              OR COUNT(CASE WHEN g.id = p.grant_id THEN 1 END)
+                 <> CASE WHEN p.completed_at IS NULL THEN 0 ELSE 1 END",
     },
     Rule {
         name: "a period has one reset",

@@ -102,12 +102,8 @@ impl Ledger {
                usage(days: 90) {{ topFunctions {{ functionType creditsUsed }}
                                   dailyUsage {{ date credits }} }} }} }}"
         );
-        let caller = Caller {
-            app: self.app.clone(),
-            actor: Some(self.actor.clone()),
-            lang: Lang::En,
-            request_id: "bench".to_owned(),
-        };
+        let actor = Some(self.actor.clone());
+        let caller = Caller::new(self.app.clone(), actor, Lang::En, Arc::default());
         let call = Call {
             query,
             operation_name: None,

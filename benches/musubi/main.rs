@@ -16,6 +16,7 @@
 mod analytics;
 mod dashboard;
 mod execute;
+mod limits;
 mod load;
 mod pairs;
 mod process;
@@ -50,9 +51,10 @@ pub(crate) struct Scale {
 
 type Measurement = fn(Scale) -> BoxFuture<'static, Table>;
 
-const MEASUREMENTS: [(&str, Measurement); 6] = [
+const MEASUREMENTS: [(&str, Measurement); 7] = [
     ("pairs", |scale| pairs::measure(scale).boxed()),
     ("execute", |scale| execute::measure(scale).boxed()),
+    ("limits", |scale| limits::measure(scale).boxed()),
     ("dashboard", |scale| dashboard::measure(scale).boxed()),
     ("sockets", |scale| sockets::measure(scale).boxed()),
     ("analytics", |scale| analytics::measure(scale).boxed()),

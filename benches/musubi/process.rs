@@ -15,6 +15,10 @@ use crate::stage::{CONNECTIONS, ISSUER, Stage};
 /// How long a process may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// For load by a few people, whom the limits would stop. Only development takes that; it serves the
+/// same otherwise.
+const LOADED: [(&str, &str); 2] = [("MUSUBI_ENV", "development"), ("MUSUBI_RATE_LIMITS", "off")];
+
 /// A running server.
 pub(crate) struct Process {
     child: Child,
@@ -23,15 +27,19 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts the program as in production and waits until it is ready.
+    /// Starts the program for load and waits until it is ready.
     pub(crate) async fn musubi(stage: &Stage, models: &str) -> Self {
-        let process = Self::launch(stage, models);
+        let process = Self::launch_with(stage, models, &LOADED);
         process.ready().await;
         process
     }
 
     /// Starts the program as in production.
     pub(crate) fn launch(stage: &Stage, models: &str) -> Self {
+        Self::launch_with(stage, models, &[("MUSUBI_ENV", "production")])
+    }
+
+    fn launch_with(stage: &Stage, models: &str, settings: &[(&str, &str)]) -> Self {
         let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
@@ -39,7 +47,7 @@ impl Process {
         let child = Command::new(env!("CARGO_BIN_EXE_musubi"))
             .arg("serve")
             .env_clear()
-            .env("MUSUBI_ENV", "production")
+            .envs(settings.iter().copied())
             .env("MUSUBI_HOST", "127.0.0.1")
             .env("PORT", address.port().to_string())
             .env("DATABASE_URL", &stage.url)

@@ -8,7 +8,9 @@ use migration::{Migrator, MigratorTrait};
 use musubi::actor::{Actor, Role};
 use musubi::app::{App, External};
 use musubi::clock::Clock;
-use musubi::config::{Config, DbSettings, EmailSettings, Environment, OauthSettings};
+use musubi::config::{
+    Config, DbSettings, EmailSettings, Environment, LimitSettings, OauthSettings, StripeSettings,
+};
 use musubi::credits::service::account;
 use musubi::credits::service::grant::{Purchase, grant_purchase};
 use musubi::crypto::Key;
@@ -135,6 +137,8 @@ pub(crate) fn config(database_url: &str) -> Config {
         openai_base_url: "http://127.0.0.1:9/v1".to_owned(),
         email: EmailSettings::default(),
         oauth: OauthSettings::default(),
+        limits: LimitSettings { is_on: false, ..LimitSettings::default() },
+        stripe: StripeSettings::default(),
         hold_lease: Duration::from_secs(120),
         allowed_origins: Vec::new(),
         trusted_proxies: Vec::new(),

@@ -37,7 +37,9 @@ export class RequestFailed extends Error {
 export type Refused = { code: string; field: string[] | null; message: string } & (
   | { __typename: 'GeneralError' | 'InvalidInput' }
   | { __typename: 'InsufficientCredits'; needed: number; available: number; held: number }
+  | { __typename: 'RateLimited'; limit: number; remaining: number; retryAfterSeconds: number }
   | { __typename: 'StaleVersion'; currentVersion: number }
+  | { __typename: 'SuspiciousActivity'; blockedUntil: string }
 );
 
 /** A mutation was refused; the messages are for the person. */

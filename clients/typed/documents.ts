@@ -23,8 +23,16 @@ export const Refusal = graphql(`
       available
       held
     }
+    ... on RateLimited {
+      limit
+      remaining
+      retryAfterSeconds
+    }
     ... on StaleVersion {
       currentVersion
+    }
+    ... on SuspiciousActivity {
+      blockedUntil
     }
   }
 `);

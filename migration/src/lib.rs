@@ -12,6 +12,12 @@ mod m20261121_000004_create_executions;
 mod m20261121_000005_seed_catalog;
 mod m20261121_000006_create_sign_in;
 mod m20261121_000007_tune_books;
+mod m20261121_000008_seal_audit;
+mod m20261121_000009_create_limits;
+mod m20261121_000010_bound_running;
+mod m20261121_000011_guard_doors;
+mod m20261121_000012_create_payments;
+mod m20261121_000013_create_anomaly;
 
 /// All steps in their order.
 pub struct Migrator;
@@ -27,6 +33,12 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000005_seed_catalog::Migration),
             Box::new(m20261121_000006_create_sign_in::Migration),
             Box::new(m20261121_000007_tune_books::Migration),
+            Box::new(m20261121_000008_seal_audit::Migration),
+            Box::new(m20261121_000009_create_limits::Migration),
+            Box::new(m20261121_000010_bound_running::Migration),
+            Box::new(m20261121_000011_guard_doors::Migration),
+            Box::new(m20261121_000012_create_payments::Migration),
+            Box::new(m20261121_000013_create_anomaly::Migration),
         ]
     }
 }

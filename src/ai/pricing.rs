@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::actor::{Actor, Permission};
 use crate::ai::error::AiError;
 use crate::app::App;
-use crate::audit::{self, Action, Subject};
+use crate::audit::{self, Action, Changes, Subject};
 use crate::batch::Lookup;
 use crate::credits::error::CreditError;
 use crate::db::{self, Rows};
@@ -218,16 +218,35 @@ pub async fn set(app: &App, actor: &Actor, change: PriceChange) -> Result<functi
         // Somebody else made this version a moment ago.
         return Err(CreditError::StaleVersion { current: i64::from(row.version) }.into());
     }
-    let subject = Subject {
-        entity_type: "function_price",
-        entity_id: row.id.0,
-        tenant: None,
-        data: json!({ "function": row.function_type, "model": row.model, "version": row.version }),
-    };
-    audit::record(&txn, actor, Action::AiPriceSet, subject, now).await?;
+    let data = json!({ "function": row.function_type, "model": row.model, "version": row.version });
+    let subject = Subject::of("function_price", row.id.0)
+        .with(data)
+        .changing(changes(current.as_ref(), &row));
+    audit::record(app, &txn, actor, Action::AiPriceSet, subject).await?;
     events::announce(&mut txn, Event::CatalogChanged);
     txn.commit().await?;
     Ok(row)
+}
+
+fn changes(old: Option<&function_price::Model>, new: &function_price::Model) -> Changes {
+    type Field = fn(&function_price::Model) -> i64;
+    let numbers: [(&'static str, Field); 9] = [
+        ("baseCredits", |row| row.base_credits),
+        ("tier1Tokens", |row| row.tier_1_tokens),
+        ("tier2Tokens", |row| row.tier_2_tokens),
+        ("tier3Tokens", |row| row.tier_3_tokens),
+        ("tier1PerMille", |row| row.tier_1_per_mille),
+        ("tier2PerMille", |row| row.tier_2_per_mille),
+        ("tier3PerMille", |row| row.tier_3_per_mille),
+        ("tier4PerMille", |row| row.tier_4_per_mille),
+        ("rateLimitCredits", |row| row.rate_limit_credits),
+    ];
+    let flags = Changes::new()
+        .plain("isDefault", &old.map(|row| row.is_default), &Some(new.is_default))
+        .plain("isActive", &old.map(|row| row.is_active), &Some(new.is_active));
+    numbers.into_iter().fold(flags, |changes, (name, field)| {
+        changes.plain(name, &old.map(field), &Some(field(new)))
+    })
 }
 
 /// A function has one default model: the flag moves, the price versions stay as they are.

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::actor::{Actor, Permission};
 use crate::app::App;
-use crate::audit::{self, Action, Subject};
+use crate::audit::{self, Action, Changes, Subject};
 use crate::credits::book::About;
 use crate::credits::error::CreditError;
 use crate::credits::service::account::{self, free_grant};
@@ -118,8 +118,14 @@ pub async fn update_plan(app: &App, actor: &Actor, change: PlanChange) -> Result
         // Somebody else made this version a moment ago.
         return Err(CreditError::StaleVersion { current: i64::from(next.version) }.into());
     }
+    let changes = Changes::new()
+        .plain("priceYen", &current.price_yen, &next.price_yen)
+        .plain("monthlyFreeCredits", &current.monthly_free_credits, &next.monthly_free_credits)
+        .plain("carryOver", &current.carry_over, &next.carry_over)
+        .plain("carryOverCap", &current.carry_over_cap, &next.carry_over_cap);
     let data = json!({ "planType": next.plan_type, "version": next.version });
-    publish(txn, actor, (Action::PlanUpdated, "plan", next.id.0, data), now).await?;
+    let subject = Subject::of("plan", next.id.0).with(data).changing(changes);
+    publish(app, txn, actor, (Action::PlanUpdated, subject)).await?;
     Ok(next)
 }
 
@@ -228,9 +234,8 @@ pub async fn create_package(
     credit_package::Entity::insert(row.clone().into_active_model())
         .exec_without_returning(&*txn)
         .await?;
-    let data = json!({ "credits": row.credits_amount, "priceYen": row.price_yen });
-    let what = (Action::CreditPackageCreated, "credit_package", row.id.0, data);
-    publish(txn, actor, what, now).await?;
+    let subject = Subject::of("credit_package", row.id.0).changing(package_changes(None, &row));
+    publish(app, txn, actor, (Action::CreditPackageCreated, subject)).await?;
     Ok(row)
 }
 
@@ -257,9 +262,10 @@ pub async fn update_package(
         ..package_row(id, content, now)
     };
     new.clone().into_active_model().reset_all().update(&*txn).await?;
-    let data = json!({ "version": new.version, "priceYen": new.price_yen });
-    let what = (Action::CreditPackageUpdated, "credit_package", id.0, data);
-    publish(txn, actor, what, now).await?;
+    let subject = Subject::of("credit_package", id.0)
+        .with(json!({ "version": new.version }))
+        .changing(package_changes(Some(&old), &new));
+    publish(app, txn, actor, (Action::CreditPackageUpdated, subject)).await?;
     Ok(new)
 }
 
@@ -276,11 +282,13 @@ pub async fn retire_package(
     if !old.active {
         return Ok(old);
     }
-    let new =
-        credit_package::Model { active: false, version: old.version + 1, updated_at: now, ..old };
+    let version = old.version + 1;
+    let new = credit_package::Model { active: false, version, updated_at: now, ..old.clone() };
     new.clone().into_active_model().reset_all().update(&*txn).await?;
-    let what = (Action::CreditPackageRetired, "credit_package", id.0, json!({}));
-    publish(txn, actor, what, now).await?;
+    let subject = Subject::of("credit_package", id.0)
+        .with(json!({ "version": new.version }))
+        .changing(package_changes(Some(&old), &new));
+    publish(app, txn, actor, (Action::CreditPackageRetired, subject)).await?;
     Ok(new)
 }
 
@@ -380,15 +388,41 @@ fn check_package(content: &PackageContent) -> Result<()> {
     if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
 }
 
+fn package_changes(old: Option<&credit_package::Model>, new: &credit_package::Model) -> Changes {
+    type Field = fn(&credit_package::Model) -> i64;
+    let numbers: [(&'static str, Field); 4] = [
+        ("credits", |row| row.credits_amount),
+        ("priceYen", |row| row.price_yen),
+        ("discountRate", |row| row.discount_rate),
+        ("taxRate", |row| row.tax_rate),
+    ];
+    let others = Changes::new()
+        .plain("planType", &old.map(|row| row.plan_type), &Some(new.plan_type))
+        .plain("isBulk", &old.map(|row| row.is_bulk_package), &Some(new.is_bulk_package))
+        .plain("isPromotional", &old.map(|row| row.is_promotional), &Some(new.is_promotional))
+        .plain("active", &old.map(|row| row.active), &Some(new.active))
+        .plain("validFrom", &old.map(|row| row.valid_from), &Some(new.valid_from))
+        .plain("validUntil", &old.and_then(|row| row.valid_until), &new.valid_until)
+        .personal("displayName", &old.map(|row| &row.display_name), &Some(&new.display_name))
+        .personal("description", &old.map(|row| &row.description), &Some(&new.description))
+        .personal(
+            "marketingHighlight",
+            &old.map(|row| &row.marketing_highlight),
+            &Some(&new.marketing_highlight),
+        );
+    numbers.into_iter().fold(others, |changes, (name, field)| {
+        changes.plain(name, &old.map(field), &Some(field(new)))
+    })
+}
+
 /// Audits a change of the catalogue, tells everyone, commits.
 async fn publish(
+    app: &App,
     mut txn: db::Txn,
     actor: &Actor,
-    (action, entity_type, entity_id, data): (Action, &'static str, uuid::Uuid, serde_json::Value),
-    now: DateTime<Utc>,
+    (action, subject): (Action, Subject),
 ) -> Result<()> {
-    let subject = Subject { entity_type, entity_id, tenant: None, data };
-    audit::record(&txn, actor, action, subject, now).await?;
+    audit::record(app, &txn, actor, action, subject).await?;
     events::announce(&mut txn, Event::CatalogChanged);
     txn.commit().await
 }
@@ -421,6 +455,7 @@ pub async fn set_tenant_plan(
     if open.account.next_due_at <= now {
         return Err(Error::Unavailable("credit account"));
     }
+    let before = open.account.clone();
     open.account.entitled_until = wish.entitled_until;
     let is_upgrade = wish.plan_type > open.account.plan_type;
     if is_upgrade {
@@ -439,13 +474,13 @@ pub async fn set_tenant_plan(
     mirror_plan(&txn, &open.account, now).await?;
     let saved = ledger::save(&mut txn, vec![open], now).await?;
     activate(&txn, wish.tenant, now).await?;
-    let subject = Subject {
-        entity_type: "tenant",
-        entity_id: wish.tenant.0,
-        tenant: Some(wish.tenant),
-        data: json!({ "planType": wish.plan_type, "entitledUntil": wish.entitled_until }),
-    };
-    audit::record(&txn, actor, Action::TenantPlanSet, subject, now).await?;
+    let changes = Changes::new().plain("planType", &before.plan_type, &wish.plan_type).plain(
+        "entitledUntil",
+        &before.entitled_until,
+        &wish.entitled_until,
+    );
+    let subject = Subject::of("tenant", wish.tenant.0).in_tenant(wish.tenant).changing(changes);
+    audit::record(app, &txn, actor, Action::TenantPlanSet, subject).await?;
     txn.commit().await?;
     saved.into_iter().next().ok_or_else(|| Error::broken("an account was not saved"))
 }

@@ -2,6 +2,9 @@
 
 use crate::error::{Code, Details, DomainError, Lang};
 
+/// When to try again while too many calls run: the next may end at any moment.
+const RETRY_AFTER_MS: i64 = 1_000;
+
 /// A refusal about credits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CreditError {
@@ -13,6 +16,11 @@ pub enum CreditError {
         available: i64,
         /// Credits that running calls hold.
         held: i64,
+    },
+    /// As many calls run as the tenant may have at once.
+    TooManyRunning {
+        /// How many that is.
+        max: i64,
     },
     /// The tenant's account is closed.
     AccountClosed,
@@ -36,6 +44,7 @@ impl DomainError for CreditError {
     fn code(&self) -> Code {
         match self {
             Self::Insufficient { .. } => Code::InsufficientCredits,
+            Self::TooManyRunning { .. } => Code::RateLimited,
             Self::StaleVersion { .. } => Code::StaleVersion,
             Self::AccountClosed
             | Self::NothingToRefund { .. }
@@ -59,6 +68,10 @@ impl DomainError for CreditError {
                     "Not enough credits: {needed} needed, {available} available, \
                      {held} held by calls that are still running."
                 ),
+            ),
+            Self::TooManyRunning { max } => lang.pick(
+                format!("同時に実行できるのは{max}件までです。しばらくしてからお試しください。"),
+                format!("At most {max} calls run at once; try again when one has ended."),
             ),
             Self::AccountClosed => {
                 lang.pick("このアカウントは閉鎖されています。", "This credit account is closed.")
@@ -87,6 +100,7 @@ impl DomainError for CreditError {
             Self::StaleVersion { .. } => Some(vec!["input".into(), "expectedVersion".into()]),
             Self::NothingToRefund { .. } => Some(vec!["input".into(), "credits".into()]),
             Self::Insufficient { .. }
+            | Self::TooManyRunning { .. }
             | Self::AccountClosed
             | Self::PackageRetired
             | Self::BalanceTooLarge => None,
@@ -99,6 +113,9 @@ impl DomainError for CreditError {
                 Details::InsufficientCredits { needed, available, held }
             }
             Self::StaleVersion { current } => Details::StaleVersion { current_version: current },
+            Self::TooManyRunning { max } => {
+                Details::RateLimited { limit: max, remaining: 0, retry_after_ms: RETRY_AFTER_MS }
+            }
             Self::AccountClosed
             | Self::NothingToRefund { .. }
             | Self::PackageRetired

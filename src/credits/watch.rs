@@ -15,9 +15,6 @@ use crate::events::{BalanceChanged, Event, Signal, Subscription, Topic};
 use crate::identity;
 use crate::ids::AccountId;
 
-/// How often accounts with subscribers are read again, in case an event was lost.
-const REREAD_EVERY: Duration = Duration::from_secs(5);
-
 /// How long a stream waits when the database does not answer.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -174,22 +171,8 @@ impl Watch {
     }
 }
 
-/// Reads the accounts that have subscribers here again, every 5 s and in one query, and sends what
-/// is newer: a lost publish leaves no gap to see.
-pub async fn reread_forever(app: App) {
-    let stopping = app.tasks.stopping();
-    loop {
-        tokio::select! {
-            () = stopping.cancelled() => return,
-            () = tokio::time::sleep(REREAD_EVERY) => {}
-        }
-        if let Err(error) = reread(&app).await {
-            tracing::warn!(%error, "The watched accounts could not be read again: {error}");
-        }
-    }
-}
-
-/// One round of [`reread_forever`].
+/// Reads the accounts that have subscribers here again, in one query, and sends what is newer: a
+/// lost publish leaves no gap to see. Done every 5 s.
 pub async fn reread(app: &App) -> Result<()> {
     let watched = app.events.subscribed_accounts();
     for ids in watched.chunks(1_000) {

@@ -5,7 +5,8 @@ use super::plan::PlanType;
 use crate::ids::{AccountId, TenantId};
 
 /// A tenant's prepaid credits, one account per tenant.
-/// CHECKs: 0 ≤ held ≤ balance ≤ 2 000 000 000; thresholds ≥ 0, amount > 0.
+/// CHECKs: 0 ≤ held ≤ balance ≤ 2 000 000 000; thresholds ≥ 0, amount > 0,
+/// running ≥ 0, running_max > 0.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "ai_credit_accounts")]
 pub struct Model {
@@ -23,6 +24,10 @@ pub struct Model {
     pub current_balance: i64,
     /// Credits on hold; the rest of the balance is available.
     pub held: i64,
+    /// Calls that hold credits now.
+    pub running: i64,
+    /// Calls that may hold credits at once at most.
+    pub running_max: i64,
     /// Rises with every change of balance or hold.
     pub version: i64,
     /// The next reset or expiry; a reserve after it applies what is due first.

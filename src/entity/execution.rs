@@ -55,6 +55,12 @@ pub struct Model {
     /// The charge's line in the ledger.
     pub transaction_id: Option<TransactionId>,
     pub failure_code: Option<FailureCode>,
+    /// Of the prompt but for numbers, marks and case, keyed; 0: unknown.
+    pub prompt_digest: i64,
+    /// How unusual it was, 0 to 100.
+    pub anomaly_score: i64,
+    /// Why, a list of signals.
+    pub anomaly_signals: Json,
     pub cancel_requested_at: Option<DateTime<Utc>>,
     pub execution_time_ms: Option<i64>,
     pub created_at: DateTime<Utc>,

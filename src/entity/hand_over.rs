@@ -16,6 +16,8 @@ pub struct Model {
     pub to_domain: String,
     /// The only origin that may redeem it.
     pub to_origin: String,
+    /// The SHA-256 of what the browser that it is for keeps in a cookie; none: any browser.
+    pub challenge: Option<String>,
     pub tenant_id: TenantId,
     pub created_at: DateTime<Utc>,
     pub expires_at: DateTime<Utc>,

@@ -7,6 +7,8 @@ pub mod tenant;
 pub mod user;
 /// People's places in tenants.
 pub mod membership;
+/// People whom others took out of a tenant.
+pub mod membership_removal;
 /// What people tell of themselves.
 pub mod user_profile;
 /// People's accounts at providers.
@@ -37,10 +39,22 @@ pub mod job_run;
 pub mod alert;
 /// The audit record.
 pub mod system_event;
+/// Where the requests behind the audit record came from.
+pub mod system_event_origin;
+/// The heads of the audit record's chains.
+pub mod audit_chain;
+/// The audit record and the ledger as one list.
+pub mod audit_entry;
+/// Keys, and since when they are used.
+pub mod key_use;
+/// Assessments of compliance.
+pub mod compliance_assessment;
 /// Plans' versions.
 pub mod plan;
 /// Prices of AI functions.
 pub mod function_price;
+/// Tenants' own limits of functions.
+pub mod function_limit;
 /// Credits for sale.
 pub mod credit_package;
 /// Tenants' prepaid credits.
@@ -55,6 +69,10 @@ pub mod monthly_reset;
 pub mod usage_daily;
 /// Use by account, user, function and hour.
 pub mod usage_hourly;
+/// What is usual of whom.
+pub mod usage_baseline;
+/// People whose calls are refused for a while.
+pub mod user_block;
 /// The ledger.
 pub mod credit_transaction;
 /// Calls of AI functions.
@@ -65,3 +83,7 @@ pub mod execution_tag;
 pub mod credit_hold;
 /// Which grants settlements drew from.
 pub mod credit_draw;
+/// Credits that are being bought, or were.
+pub mod credit_purchase;
+/// What Stripe told us.
+pub mod stripe_event;

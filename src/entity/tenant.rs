@@ -28,6 +28,9 @@ pub struct Model {
     /// Where its alerts go in Slack.
     pub slack_webhook_url: Option<Sealed>,
     pub slack_channel: Option<Sealed>,
+    pub anomaly_mode: AnomalyMode,
+    /// How long a person is blocked for unusual use.
+    pub anomaly_block_minutes: i64,
     /// Rises with every change, for `expectedVersion`.
     pub version: i64,
     pub created_at: DateTime<Utc>,
@@ -41,6 +44,16 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+text_enum! {
+    /// What follows from unusual use.
+    AnomalyMode {
+        /// People are blocked for a while.
+        Enforce = "ENFORCE",
+        /// It is recorded only.
+        Shadow = "SHADOW",
+    }
+}
 
 text_enum! {
     /// How somebody becomes a member.

@@ -12,3 +12,7 @@ pub mod oauth;
 pub mod openai;
 /// Redis, the wire between nodes.
 pub mod redis;
+/// Redis, the counter that nodes share.
+pub mod redis_scripts;
+/// Stripe, which takes money.
+pub mod stripe;

@@ -19,9 +19,11 @@ use std::sync::Arc;
 
 use async_graphql::{Context, Response, ServerError};
 
-use crate::actor::Actor;
+use crate::actor::{Actor, Source};
 use crate::app::App;
-use crate::error::{Error, Lang, Result};
+use crate::audit::{self, Action, Attempt};
+use crate::compliance::access;
+use crate::error::{Code, Error, Lang, Result};
 use crate::graphql::payload::{self, UserError};
 
 /// What a root field returns: an error nulls this field only.
@@ -36,19 +38,37 @@ pub struct Caller {
     pub actor: Option<Actor>,
     /// The language of messages.
     pub lang: Lang,
-    /// Names the request in errors and in the log.
-    pub request_id: String,
+    /// Where the request came from; the actor's, too.
+    pub source: Arc<Source>,
 }
 
 impl Caller {
+    /// Who asks by this request.
+    pub fn new(app: App, actor: Option<Actor>, lang: Lang, source: Arc<Source>) -> Self {
+        let actor = actor.map(|actor| Actor { source: Arc::clone(&source), ..actor });
+        Self { app, actor, lang, source }
+    }
+
+    /// Names the request in errors and in the log.
+    pub fn request_id(&self) -> &str {
+        &self.source.request_id
+    }
+
     /// The signed-in actor; refused as [`Error::Unauthenticated`].
     pub fn actor(&self) -> Result<&Actor> {
         self.actor.as_ref().ok_or(Error::Unauthenticated)
     }
 
+    /// Notes in the audit record that something was refused. `what` is a name of ours, never text
+    /// of the caller.
+    pub fn note_attempt(&self, action: Action, what: &str) {
+        let (actor, source) = (self.actor.as_ref(), &self.source);
+        audit::attempt(&self.app, Attempt { action, what, actor, tenant: None, source });
+    }
+
     /// The error as the client sees it at the top level. Logs a fault of ours.
     pub fn coded(&self, error: &Error) -> async_graphql::Error {
-        payload::top_level(error, self.lang, &self.request_id)
+        payload::top_level(error, self.lang, self.request_id())
     }
 
     /// Gives every error that left a resolver by `?` its code and hides its cause. Call it on each
@@ -67,7 +87,13 @@ impl Caller {
         // A loader hands the same error to each of its keys, behind an `Arc`.
         let shared = || source.downcast_ref::<Arc<Error>>().map(Arc::as_ref);
         let coded = match source.downcast_ref::<Error>().or_else(shared) {
-            Some(ours) => self.coded(ours),
+            Some(ours) => {
+                // The path has the caller's own names of fields.
+                if let Error::Forbidden = ours {
+                    self.note_attempt(Action::AccessRefused, "a field within, or a subscription");
+                }
+                self.coded(ours)
+            }
             None => self.coded(&Error::broken(error.message.clone())),
         };
         error.message = coded.message;
@@ -85,10 +111,53 @@ pub async fn answer<T, V: Into<Option<T>>>(
     ctx: &Context<'_>,
     work: impl Future<Output = Result<V>>,
 ) -> Answer<T> {
-    match work.await {
+    let outcome = match judge(ctx, "Query") {
+        Ok(()) => work.await,
+        Err(refused) => Err(refused),
+    };
+    match outcome {
         Ok(value) => value.into().map(Ok),
-        Err(error) => Some(Err(caller(ctx).coded(&error))),
+        Err(error) => {
+            note_refusal(ctx, &error);
+            Some(Err(caller(ctx).coded(&error)))
+        }
     }
+}
+
+/// Judges the caller by the table of rules. A field that is not in it is judged by its service
+/// alone; the compliance check names it, and a test fails.
+fn judge(ctx: &Context<'_>, root: &str) -> Result<()> {
+    match access::rule_of(&format!("{root}.{}", ctx.field().name())) {
+        Some(rule) => access::judge(rule, caller(ctx).actor.as_ref()),
+        None => Ok(()),
+    }
+}
+
+/// Mutations whose record is not in the audit record: the execution, and its line in the ledger.
+pub const RECORDED_ELSEWHERE: &[&str] = &["aiExecute", "aiExecutionStart"];
+
+/// Every mutation that was done leaves a line in the audit record: its own, or else this one.
+fn note_change(ctx: &Context<'_>, recorded: u32) {
+    let (caller, field) = (caller(ctx), ctx.field().name());
+    let is_recorded =
+        caller.source.records.count() > recorded || RECORDED_ELSEWHERE.contains(&field);
+    if let Some(actor) = caller.actor.as_ref().filter(|_| !is_recorded) {
+        audit::note_change(&caller.app, actor, field);
+    }
+}
+
+/// Whoever asks a root field for what they may not, or too often, leaves a line, too.
+fn note_refusal(ctx: &Context<'_>, error: &Error) {
+    let action = match error {
+        Error::Forbidden => Action::AccessRefused,
+        Error::Refused(refusal) => match refusal.code() {
+            Code::RateLimited => Action::RateLimited,
+            Code::SuspiciousActivity => Action::AccessRefused,
+            _ => return,
+        },
+        _ => return,
+    };
+    caller(ctx).note_attempt(action, ctx.field().name());
 }
 
 /// Answers a mutation: what `done` makes of the value, what `refused` makes of the `userErrors`, or
@@ -99,11 +168,22 @@ pub async fn payload<V, P>(
     done: impl FnOnce(V) -> P,
     refused: impl FnOnce(Vec<UserError>) -> P,
 ) -> Answer<P> {
-    let error = match work.await {
-        Ok(value) => return Some(Ok(done(value))),
+    let caller = caller(ctx);
+    // The root fields of a mutation run one after the other: what is counted meanwhile is this
+    // one's.
+    let recorded = caller.source.records.count();
+    let outcome = match judge(ctx, "Mutation") {
+        Ok(()) => work.await,
+        Err(refused) => Err(refused),
+    };
+    let error = match outcome {
+        Ok(value) => {
+            note_change(ctx, recorded);
+            return Some(Ok(done(value)));
+        }
         Err(error) => error,
     };
-    let caller = caller(ctx);
+    note_refusal(ctx, &error);
     match payload::user_errors(&error, caller.lang) {
         Some(user_errors) => Some(Ok(refused(user_errors))),
         None => Some(Err(caller.coded(&error))),

@@ -252,6 +252,8 @@ pub enum Prepared {
 pub struct ReadyOperation {
     /// What it does.
     pub kind: OperationKind,
+    /// Root fields that it executes: aliases count, what `@skip` leaves out does not.
+    pub fields: usize,
     parts: Box<Parts>,
 }
 
@@ -318,8 +320,12 @@ impl Engine {
         let is_known = known.is_some();
         let judged = known
             .map_or_else(|| Document::read(&call.query, limits).map(Arc::new), Ok)
-            .and_then(|document| Ok((inner.weigh(&document, &call, limits)?, document)));
-        let (weight, document) = match judged {
+            .and_then(|document| {
+                let weight = inner.weigh(&document, &call, limits)?;
+                let name = call.operation_name.as_deref();
+                Ok((weight, document.count_roots(name, &call.variables)?, document))
+            });
+        let (weight, fields, document) = match judged {
             Ok(judged) => judged,
             Err(refusal) => return Prepared::Refused(Box::new(refused(&refusal, &caller))),
         };
@@ -336,7 +342,7 @@ impl Engine {
         let is_worth_it = !is_known && caller.actor.is_some() && call.query.len() <= KNOWN_TEXT_MAX;
         let fresh = is_worth_it.then(|| call.query.into_boxed_str());
         let parts = Box::new(Parts { request, caller, cost: weight.cost, document, fresh });
-        Prepared::Ready(ReadyOperation { kind: kind_of(&weight), parts })
+        Prepared::Ready(ReadyOperation { kind: kind_of(&weight), fields, parts })
     }
 
     /// Runs a query or a mutation.
@@ -407,7 +413,7 @@ fn finish(mut response: Response, caller: &Caller) -> Response {
     for error in &mut response.errors {
         let is_coded = error.extensions.as_ref().is_some_and(|known| known.get("code").is_some());
         if !is_coded {
-            set_code(error, "GRAPHQL_VALIDATION_FAILED", &caller.request_id);
+            set_code(error, "GRAPHQL_VALIDATION_FAILED", caller.request_id());
         }
     }
     response
@@ -437,7 +443,7 @@ fn refused(refusal: &Refusal, caller: &Caller) -> RefusedDocument {
         | Refusal::TooManyValues { .. }
         | Refusal::TooCostly { .. } => "DOCUMENT_TOO_COMPLEX",
     };
-    set_code(&mut error, code, &caller.request_id);
+    set_code(&mut error, code, caller.request_id());
     RefusedDocument {
         is_syntax: !refusal.is_validation(),
         is_operation_name: matches!(

@@ -4,6 +4,7 @@ use async_graphql::{Context, ID, Interface, Object};
 use futures_util::future::join_all;
 
 use crate::ai::graphql::{AiExecution, AiPrice};
+use crate::anomaly::graphql::AnomalyBlock;
 use crate::credits::graphql::{
     CreditAccount, CreditGrant, CreditPackage, CreditTransaction, MonthlyReset, Plan,
 };
@@ -14,10 +15,11 @@ use crate::identity::graphql::{
     ApiKey, Invitation, Membership, Session, Site, Tenant, User, UserProfile,
 };
 use crate::ids::{
-    AccountId, ApiKeyId, ExecutionId, GrantId, InvitationId, MembershipId, PackageId, PlanId,
-    PriceId, ProfileId, ResetId, SessionId, SiteId, TenantId, TransactionId, TypedId, UserId,
-    split,
+    AccountId, ApiKeyId, BlockId, ExecutionId, GrantId, InvitationId, MembershipId, PackageId,
+    PlanId, PriceId, ProfileId, PurchaseId, ResetId, SessionId, SiteId, TenantId, TransactionId,
+    TypedId, UserId, split,
 };
+use crate::payments::graphql::CreditPurchase;
 
 /// Ids that one call may ask for.
 const NODES_MAX: usize = 100;
@@ -34,6 +36,8 @@ pub enum Node {
     CreditTransaction(CreditTransaction),
     /// Credits for sale.
     CreditPackage(CreditPackage),
+    /// Credits that are being bought, or were.
+    CreditPurchase(CreditPurchase),
     /// A month's free credits.
     MonthlyReset(MonthlyReset),
     /// A plan's version.
@@ -58,6 +62,8 @@ pub enum Node {
     UserProfile(UserProfile),
     /// A person who is signed in somewhere.
     Session(Session),
+    /// A person whose AI calls are refused for a while.
+    AnomalyBlock(AnomalyBlock),
 }
 
 /// Objects by their ids.
@@ -115,6 +121,9 @@ async fn find(ctx: &Context<'_>, id: &str) -> Result<Node> {
             load(ctx, TransactionId(uuid)).await?.map(|row| CreditTransaction(row).into())
         }
         PackageId::PREFIX => load(ctx, PackageId(uuid)).await?.map(|row| CreditPackage(row).into()),
+        PurchaseId::PREFIX => {
+            load(ctx, PurchaseId(uuid)).await?.map(|row| CreditPurchase(row).into())
+        }
         ResetId::PREFIX => load(ctx, ResetId(uuid)).await?.map(|row| MonthlyReset(row).into()),
         PlanId::PREFIX => load(ctx, PlanId(uuid)).await?.map(|row| Plan(row).into()),
         ExecutionId::PREFIX => {
@@ -132,6 +141,7 @@ async fn find(ctx: &Context<'_>, id: &str) -> Result<Node> {
         SiteId::PREFIX => load(ctx, SiteId(uuid)).await?.map(|row| Site(row).into()),
         ApiKeyId::PREFIX => load(ctx, ApiKeyId(uuid)).await?.map(|row| ApiKey(row).into()),
         ProfileId::PREFIX => load(ctx, ProfileId(uuid)).await?.map(|row| UserProfile(row).into()),
+        BlockId::PREFIX => load(ctx, BlockId(uuid)).await?.map(|row| AnomalyBlock(row).into()),
         SessionId::PREFIX => load(ctx, SessionId(uuid)).await?.map(|row| Session(row).into()),
         _ => return Err(Error::InvalidId),
     };

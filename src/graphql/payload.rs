@@ -3,6 +3,7 @@
 use async_graphql::{Enum, ErrorExtensionValues, Interface, SimpleObject, Value};
 
 use crate::error::{Code, Details, DomainError, Error, Lang, Violation};
+use crate::graphql::scalars::DateTime;
 
 /// When to try again after a part did not answer.
 const RETRY_AFTER_MS: i32 = 1_000;
@@ -27,14 +28,20 @@ pub enum UserErrorCode {
     StaleVersion,
     /// The balance does not cover the call.
     InsufficientCredits,
+    /// The payment failed.
+    PaymentFailed,
     /// The AI function is not offered.
     FunctionUnavailable,
     /// The model is unknown or has no price.
     ModelUnavailable,
     /// The object's state does not allow this.
     InvalidState,
+    /// There are as many as there may be.
+    LimitReached,
     /// A limit of calls was reached.
     RateLimited,
+    /// The person's calls are refused for a while, as their use was unusual.
+    SuspiciousActivity,
     /// A part that is needed does not answer; trying again later helps.
     Unavailable,
     /// The call took longer than it may.
@@ -63,6 +70,10 @@ pub enum UserError {
     InvalidInput(InvalidInput),
     /// The object changed meanwhile.
     StaleVersion(StaleVersion),
+    /// The person's calls are refused for a while.
+    SuspiciousActivity(SuspiciousActivity),
+    /// A limit of calls was reached.
+    RateLimited(RateLimited),
 }
 
 /// A refusal without data of its own.
@@ -117,6 +128,36 @@ pub struct StaleVersion {
     current_version: i32,
 }
 
+/// The person's calls are refused for a while, as their use was unusual. An ADMIN can lift it.
+#[derive(Clone, Debug, PartialEq, SimpleObject)]
+pub struct SuspiciousActivity {
+    /// Always `SUSPICIOUS_ACTIVITY`.
+    code: UserErrorCode,
+    /// The path of the blamed value in the arguments, outermost first.
+    field: Option<Vec<String>>,
+    /// The reason, in the caller's language.
+    message: String,
+    /// When it ends by itself.
+    blocked_until: DateTime,
+}
+
+/// A limit of calls was reached; nothing was taken of it.
+#[derive(Clone, Debug, PartialEq, SimpleObject)]
+pub struct RateLimited {
+    /// Always `RATE_LIMITED`.
+    code: UserErrorCode,
+    /// The path of the blamed value in the arguments, outermost first.
+    field: Option<Vec<String>>,
+    /// The reason, in the caller's language.
+    message: String,
+    /// Calls that the limit allows in its period.
+    limit: i32,
+    /// Calls of it that are left now.
+    remaining: i32,
+    /// Seconds until the call could pass.
+    retry_after_seconds: i32,
+}
+
 /// Declares payloads of mutations: objects that were changed, null when that was refused, and why.
 #[macro_export]
 macro_rules! payloads {
@@ -157,8 +198,9 @@ pub fn user_errors(error: &Error, lang: Lang) -> Option<Vec<UserError>> {
 }
 
 /// The top-level error: a message without its cause, and the extensions `code`, `requestId`,
-/// `retryAfterMs` when waiting helps, `violations` when values were refused. This is the boundary
-/// at which a fault of ours is logged, so convert an error once.
+/// `retryAfterMs` when waiting helps, `limit` and `remaining` when a limit was reached,
+/// `violations` when values were refused. This is the boundary at which a fault of ours is logged,
+/// so convert an error once.
 pub fn top_level(error: &Error, lang: Lang, request_id: &str) -> async_graphql::Error {
     if let Error::Broken(cause) = error {
         tracing::error!(
@@ -172,6 +214,13 @@ pub fn top_level(error: &Error, lang: Lang, request_id: &str) -> async_graphql::
     extensions.set("requestId", request_id);
     if let Error::Unavailable(_) = error {
         extensions.set("retryAfterMs", RETRY_AFTER_MS);
+    }
+    if let Error::Refused(refusal) = error
+        && let Details::RateLimited { limit, remaining, retry_after_ms } = refusal.details()
+    {
+        extensions.set("retryAfterMs", retry_after_ms);
+        extensions.set("limit", limit);
+        extensions.set("remaining", remaining);
     }
     if let Error::Invalid(violations) = error {
         let shown = violations.iter().map(|violation| show(violation, lang)).collect();
@@ -217,10 +266,13 @@ fn is_top_level(code: Code) -> bool {
         | Code::IdempotencyConflict
         | Code::StaleVersion
         | Code::InsufficientCredits
+        | Code::PaymentFailed
         | Code::FunctionUnavailable
         | Code::ModelUnavailable
         | Code::InvalidState
-        | Code::RateLimited => false,
+        | Code::LimitReached
+        | Code::RateLimited
+        | Code::SuspiciousActivity => false,
     }
 }
 
@@ -240,6 +292,15 @@ fn of_refusal(refusal: &dyn DomainError, lang: Lang) -> UserError {
         }
         Details::StaleVersion { current_version } => {
             StaleVersion { code, field, message, current_version: int(current_version) }.into()
+        }
+        Details::SuspiciousActivity { blocked_until } => {
+            let blocked_until = DateTime(blocked_until);
+            SuspiciousActivity { code, field, message, blocked_until }.into()
+        }
+        Details::RateLimited { limit, remaining, retry_after_ms } => {
+            let seconds = retry_after_ms.saturating_add(999) / 1_000;
+            let [limit, remaining, retry_after_seconds] = [limit, remaining, seconds].map(int);
+            RateLimited { code, field, message, limit, remaining, retry_after_seconds }.into()
         }
     }
 }

@@ -3,6 +3,9 @@
 use async_graphql::{MergedObject, MergedSubscription, SDLExportOptions, Schema};
 
 use crate::ai::graphql::{AiMutation, AiQuery, AiSubscription};
+use crate::anomaly::graphql::{AnomalyMutation, AnomalyQuery};
+use crate::audit::graphql::AuditQuery;
+use crate::compliance::graphql::ComplianceQuery;
 use crate::credits::graphql::{
     CreditAdminMutation, CreditCatalogQuery, CreditQuery, CreditSubscription,
 };
@@ -11,6 +14,8 @@ use crate::identity::graphql::{
     AccountMutation, ApiKeyMutation, ClientConfigQuery, IdentityQuery, MemberMutation,
     ProfileMutation, SessionMutation, SiteMutation, TenantMutation, TenantQuery,
 };
+use crate::limits::graphql::LimitMutation;
+use crate::payments::graphql::{PaymentMutation, PaymentQuery, PaymentSubscription};
 
 /// Everything that can be read. Each field is null when it fails, with the reason in `errors`.
 #[derive(Default, MergedObject)]
@@ -21,7 +26,11 @@ pub struct Query(
     NodeQuery,
     CreditQuery,
     CreditCatalogQuery,
+    PaymentQuery,
     AiQuery,
+    AnomalyQuery,
+    AuditQuery,
+    ComplianceQuery,
 );
 
 /// Everything that can be changed. Refusals of what was asked come in `userErrors` of the payload.
@@ -34,13 +43,16 @@ pub struct Mutation(
     ProfileMutation,
     SessionMutation,
     AccountMutation,
+    PaymentMutation,
     AiMutation,
+    AnomalyMutation,
     CreditAdminMutation,
+    LimitMutation,
 );
 
 /// Everything that can be watched: a snapshot first, then each change.
 #[derive(Default, MergedSubscription)]
-pub struct Subscription(CreditSubscription, AiSubscription);
+pub struct Subscription(CreditSubscription, PaymentSubscription, AiSubscription);
 
 /// Musubi's schema.
 pub type MusubiSchema = Schema<Query, Mutation, Subscription>;

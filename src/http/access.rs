@@ -7,8 +7,9 @@ use http::{Method, StatusCode, Uri};
 
 use axum::response::{IntoResponse, Response};
 
-use crate::actor::Actor;
+use crate::actor::{Actor, Source};
 use crate::app::App;
+use crate::audit::{self, Action, Attempt};
 use crate::error::{Error, Lang};
 use crate::http::Shared;
 use crate::http::documents::Sender;
@@ -109,6 +110,17 @@ pub(super) async fn sign_in(
             sign_in_with(app, value, lang).await.map(Some)
         }
         (Some(_), Some(_)) => Err(Error::Unauthenticated),
+    }
+}
+
+/// Notes in the audit record that a bad credential was shown.
+pub(super) fn note_refused(app: &App, error: &Error, source: &Arc<Source>) {
+    if let Error::Unauthenticated = error {
+        let action = Action::CredentialRefused;
+        audit::attempt(
+            app,
+            Attempt { action, what: "/graphql", actor: None, tenant: None, source },
+        );
     }
 }
 

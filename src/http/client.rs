@@ -1,17 +1,19 @@
 //! What a request tells of its sender: the address, as far as proxies are trusted, and the device.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName};
+use http::request::Parts;
 use ipnet::IpNet;
-use tokio::time::Instant;
+
+use crate::actor::Source;
+use crate::http::Shared;
+use crate::http::envelope::RequestId;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// Senders that are counted at once at most.
-const COUNTED_MAX: usize = 50_000;
+/// Characters that are kept of what a program calls itself.
+const USER_AGENT_MAX: usize = 256;
 
 /// The address at the other end of the connection.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +38,20 @@ pub(super) fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
         }
     }
     sender
+}
+
+/// Who sent the request, as far as proxies are trusted.
+pub(super) fn sender(shared: &Shared, parts: &Parts) -> Option<IpAddr> {
+    let peer = parts.extensions.get::<Peer>()?;
+    Some(address(peer.0, &parts.headers, &shared.app().config.trusted_proxies))
+}
+
+/// Where a request came from.
+pub(super) fn source(shared: &Shared, parts: &Parts, id: &RequestId) -> Arc<Source> {
+    let agent = parts.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+    let user_agent = agent.map(|agent| agent.chars().take(USER_AGENT_MAX).collect());
+    let (request_id, address) = (id.as_str().into(), sender(shared, parts));
+    Arc::new(Source { request_id, address, user_agent, ..Source::default() })
 }
 
 /// The browser and the system in a few words, for the list of one's sessions.
@@ -67,46 +83,5 @@ pub(super) fn device(headers: &HeaderMap) -> String {
         (Some(browser), Some(system)) => format!("{browser} · {system}"),
         (Some(one), None) | (None, Some(one)) => one.to_owned(),
         (None, None) => "API".to_owned(),
-    }
-}
-
-/// The network of one household: an IPv6 line has 2^64 addresses of its own.
-fn household(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
-        }
-    }
-}
-
-/// Counts what each address asks for, in windows of fixed length.
-pub(super) struct Counter {
-    window: Duration,
-    max: u32,
-    counts: Mutex<HashMap<IpAddr, (Instant, u32)>>,
-}
-
-impl Counter {
-    pub(super) fn new(window: Duration, max: u32) -> Self {
-        Self { window, max, counts: Mutex::default() }
-    }
-
-    /// Whether the address may once more.
-    pub(super) fn allows(&self, address: IpAddr) -> bool {
-        let address = household(address);
-        let now = Instant::now();
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.len() >= COUNTED_MAX && !counts.contains_key(&address) {
-            // A flood of addresses is forgotten as a whole; it must not shut everybody else out.
-            counts.clear();
-        }
-        let (since, count) = counts.entry(address).or_insert((now, 0));
-        if now - *since >= self.window {
-            (*since, *count) = (now, 0);
-        }
-        *count += 1;
-        *count <= self.max
     }
 }

@@ -1,13 +1,18 @@
 //! Which documents a caller may run: any, or registered ones only.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_graphql::ServerError;
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::FutureExt;
 use quick_cache::sync::Cache;
+use tokio::task::unconstrained;
 
 use crate::actor::{Actor, Permission};
+use crate::app::App;
 use crate::documents;
 use crate::error::{Error, Lang};
+use crate::events::{Signal, Subscription, Topic};
 use crate::graphql::engine::Call;
 use crate::http::Shared;
 use crate::http::reply;
@@ -15,8 +20,25 @@ use crate::http::reply;
 /// Registered documents that are kept in memory at most.
 const KNOWN_MAX: usize = 2_000;
 
-/// Registered documents that were asked for lately, by their ids.
-pub(super) struct Documents(Cache<String, Arc<str>>);
+/// Ids without a document that are kept in memory at most, each for so long. A registration that
+/// this node hears of ends them all.
+const UNKNOWN_MAX: usize = 2_000;
+const UNKNOWN_LIFETIME: TimeDelta = TimeDelta::seconds(10);
+
+/// Documents that were asked for lately, by their ids: those registered, and those that nobody
+/// knew, so that a page that repeats one does not read the database each time.
+pub(super) struct Documents {
+    known: Cache<String, Arc<str>>,
+    unknown: Mutex<Unknown>,
+}
+
+/// Ids that nobody had registered.
+struct Unknown {
+    asked: Cache<String, DateTime<Utc>>,
+    registrations: Subscription,
+    /// How many registrations this node has heard of.
+    heard: u64,
+}
 
 /// Where a call comes from, as far as documents matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,13 +60,14 @@ pub(super) enum Denied {
     Fault(Error),
 }
 
-impl Default for Documents {
-    fn default() -> Self {
-        Self(Cache::new(KNOWN_MAX))
-    }
-}
-
 impl Documents {
+    /// None yet.
+    pub(super) fn new(app: &App) -> Self {
+        let registrations = app.events.subscribe(Topic::Documents);
+        let unknown = Unknown { asked: Cache::new(UNKNOWN_MAX), registrations, heard: 0 };
+        Self { known: Cache::new(KNOWN_MAX), unknown: Mutex::new(unknown) }
+    }
+
     /// Fills in the text of a document that was named by its id, and judges the text of one that
     /// came whole.
     pub(super) async fn admit(
@@ -67,15 +90,68 @@ impl Documents {
     }
 
     async fn find(&self, shared: &Shared, id: String) -> Result<Option<Arc<str>>, Denied> {
-        if let Some(text) = self.0.get(&id) {
+        let is_id = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_id {
+            return Ok(None);
+        }
+        if let Some(text) = self.known.get(&id) {
             return Ok(Some(text));
         }
-        let found = documents::find(shared.app(), &id).await.map_err(Denied::Fault)?;
-        let found: Option<Arc<str>> = found.map(Into::into);
-        if let Some(text) = &found {
-            self.0.insert(id, Arc::clone(text));
+        let app = shared.app();
+        let heard = match self.unknown().look(&id, app.clock.db_now()) {
+            Look::Unknown => return Ok(None),
+            Look::Ask { heard } => heard,
+        };
+        let found = documents::find(app, &id).await.map_err(Denied::Fault)?;
+        let Some(text) = found.map(Arc::<str>::from) else {
+            self.unknown().note(id, heard, app.clock.db_now());
+            return Ok(None);
+        };
+        self.known.insert(id, Arc::clone(&text));
+        Ok(Some(text))
+    }
+
+    fn unknown(&self) -> MutexGuard<'_, Unknown> {
+        self.unknown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is known of an id that is not known to be registered.
+enum Look {
+    /// Nobody had registered it a moment ago.
+    Unknown,
+    /// The database has to be asked.
+    Ask {
+        /// The registrations that were heard of before.
+        heard: u64,
+    },
+}
+
+impl Unknown {
+    fn look(&mut self, id: &str, now: DateTime<Utc>) -> Look {
+        self.hear();
+        let is_fresh = |asked: DateTime<Utc>| now - asked < UNKNOWN_LIFETIME;
+        if self.asked.get(id).is_some_and(is_fresh) {
+            return Look::Unknown;
         }
-        Ok(found)
+        Look::Ask { heard: self.heard }
+    }
+
+    /// Remembers that the database knew nothing, unless there was a registration since.
+    fn note(&mut self, id: String, heard: u64, now: DateTime<Utc>) {
+        self.hear();
+        if self.heard == heard {
+            self.asked.insert(id, now);
+        }
+    }
+
+    /// Forgets all when something was registered. What was announced is here already: nobody waits.
+    fn hear(&mut self) {
+        let next = |told: &mut Subscription| unconstrained(told.next()).now_or_never().flatten();
+        while let Some(Signal::Event(_) | Signal::Resync) = next(&mut self.registrations) {
+            self.heard += 1;
+            self.asked.clear();
+        }
     }
 }
 

@@ -20,6 +20,7 @@
 //! | 408 | `REQUEST_TIMEOUT` | the body did not arrive in time |
 //! | 413 | `PAYLOAD_TOO_LARGE` | the body is too long |
 //! | 415 | `UNSUPPORTED_MEDIA_TYPE` | a body that says it is no JSON, as any site's form can send |
+//! | 429 | `RATE_LIMITED` | the caller has asked too often (200 as above): `Retry-After` |
 //! | 500 | `INTERNAL` | a fault of ours, such as a resolver's panic |
 //! | 503 | `UNAVAILABLE` | too much at once, or no database: `Retry-After`, `retryAfterMs` |
 //! | 504 | `TIMEOUT` | the operation took too long |
@@ -44,16 +45,16 @@ mod perimeter;
 mod presence;
 mod reply;
 mod server;
+mod webhook;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use http::{StatusCode, header};
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::SizeAbove;
@@ -97,10 +98,6 @@ struct Inner {
     perimeter: Perimeter,
     documents: Documents,
     presence: Arc<Presence>,
-    /// Links that addresses ask for.
-    links: client::Counter,
-    /// Other tries to come in.
-    attempts: client::Counter,
     graphiql: Option<Prefiller>,
     health: health::Health,
     is_draining: AtomicBool,
@@ -110,14 +107,12 @@ impl Shared {
     fn new(setup: Setup) -> Self {
         Self(Arc::new(Inner {
             health: health::Health::new(setup.app.clone(), setup.probes),
+            documents: Documents::new(&setup.app),
             app: setup.app,
             engine: setup.engine,
             room: Room::new(&setup.limits),
             perimeter: Perimeter::default(),
-            documents: Documents::default(),
             presence: Arc::default(),
-            links: client::Counter::new(LINKS_WINDOW, LINKS_MAX),
-            attempts: client::Counter::new(LINKS_WINDOW, ATTEMPTS_MAX),
             limits: setup.limits,
             graphiql: setup.graphiql,
             is_draining: AtomicBool::new(false),
@@ -156,11 +151,6 @@ impl Shared {
         &self.0.presence
     }
 
-    /// Links that addresses ask for.
-    fn links(&self) -> &client::Counter {
-        &self.0.links
-    }
-
     /// Where the forms of our small pages may lead, as a policy says it: a person's way goes on to
     /// the site that they came from.
     fn targets(&self) -> &'static str {
@@ -169,11 +159,6 @@ impl Shared {
         } else {
             "https: http://localhost:* http://127.0.0.1:*"
         }
-    }
-
-    /// Tries to come in by addresses.
-    fn attempts(&self) -> &client::Counter {
-        &self.0.attempts
     }
 
     /// Starts what follows the database beside requests.
@@ -197,11 +182,6 @@ impl Shared {
     }
 }
 
-/// Sign-in links that one address may ask for within [`LINKS_WINDOW`].
-const LINKS_MAX: u32 = 30;
-/// All tries to come in that one address may make within it; many share an address.
-const ATTEMPTS_MAX: u32 = 600;
-const LINKS_WINDOW: Duration = Duration::from_secs(15 * 60);
 /// Shorter answers are not compressed: they fit into one packet either way.
 const ANSWER_BYTES_MIN: u64 = 1024;
 
@@ -213,6 +193,7 @@ fn router(shared: &Shared) -> Router {
         .route("/graphql", any(graphql_http::answer))
         .route("/graphiql", get(graphiql::page))
         .route("/graphiql/assets/{name}", get(graphiql::asset))
+        .route("/webhook/stripe", post(webhook::stripe))
         .route("/health", get(health::report))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready));

@@ -1,19 +1,27 @@
 //! Runs queries and mutations for both transports: in time, and without letting a panic out.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
-use async_graphql::{Response, ServerError};
+use async_graphql::{Pos, Response, ServerError};
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::Instrument;
 
-use crate::error::{Error, Lang};
+use crate::actor::{Actor, Source};
+use crate::app::App;
+use crate::audit::{self, Action, Attempt};
+use crate::error::{Code, Error, Lang};
 use crate::graphql::caller::Caller;
 use crate::graphql::engine::{OperationKind, ReadyOperation};
+use crate::graphql::payload::top_level;
 use crate::http::Shared;
 use crate::http::overload::Full;
-use crate::http::reply::{our_error, set_retry_after};
+use crate::http::reply::{our_error, retry_after_seconds, set_retry_after};
+use crate::limits;
+use crate::limits::table::Limit;
+use crate::limits::who::Who;
 
 /// How an operation ended.
 pub(super) struct Outcome {
@@ -28,22 +36,32 @@ pub(super) enum Verdict {
     Executed,
     /// The document or its variables were refused; nothing was executed.
     Refused,
+    /// The caller has asked too often; nothing was executed. They may come back after so many
+    /// seconds.
+    Limited(u32),
     /// It took too long.
     TimedOut,
     /// A fault of ours.
     Failed,
 }
 
-/// Whom an operation is for, in its errors.
+/// Whom an operation is for, in its errors and in the record.
 #[derive(Clone, Debug)]
 pub(super) struct Asker {
     pub(super) lang: Lang,
     pub(super) request_id: String,
+    actor: Option<Actor>,
+    source: Arc<Source>,
 }
 
 impl Asker {
     pub(super) fn of(caller: &Caller) -> Self {
-        Self { lang: caller.lang, request_id: caller.request_id.clone() }
+        Self {
+            lang: caller.lang,
+            request_id: caller.request_id().to_owned(),
+            actor: caller.actor.clone(),
+            source: Arc::clone(&caller.source),
+        }
     }
 
     /// The answer to a fault of ours or to what took too long.
@@ -64,6 +82,39 @@ impl Asker {
         tracing::error!(request.id = self.request_id, "A resolver panicked");
         self.outcome(&Error::broken("panic"), Verdict::Failed)
     }
+}
+
+/// Counts so many fields against what the caller may execute; the answer to one who may not.
+pub(super) async fn limit(
+    app: &App,
+    (who, asker): (&Who, &Asker),
+    fields: usize,
+) -> Result<(), Outcome> {
+    let fields = i64::try_from(fields).unwrap_or(i64::MAX);
+    let Err(error) = limits::service::take(app, who, Limit::Operations, fields).await else {
+        return Ok(());
+    };
+    let actor = asker.actor.as_ref();
+    if error.code() == Code::RateLimited {
+        let (action, source) = (Action::RateLimited, &asker.source);
+        audit::attempt(app, Attempt { action, what: "operation", actor, tenant: None, source });
+    }
+    let mut shown =
+        top_level(&error, asker.lang, &asker.request_id).into_server_error(Pos::default());
+    shown.locations.clear();
+    let verdict = Verdict::Limited(retry_after_seconds(&error));
+    Err(Outcome { response: Response::from_errors(vec![shown]), verdict })
+}
+
+/// The answer to a document that does not run: it was read at our expense, and counts as one field.
+pub(super) async fn refuse(
+    app: &App,
+    (who, asker): (&Who, &Asker),
+    errors: Vec<ServerError>,
+) -> Outcome {
+    let response = Response::from_errors(errors);
+    let limited = limit(app, (who, asker), 1).await.err();
+    limited.unwrap_or(Outcome { response, verdict: Verdict::Refused })
 }
 
 /// Runs a query or a mutation. `held` is let go when the work is over, which for a mutation may be

@@ -12,7 +12,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use serde::Serialize;
 
-use crate::error::{Code, Error, Lang};
+use crate::error::{Code, Details, Error, Lang};
 use crate::http::envelope::RequestId;
 use crate::http::overload::Full;
 
@@ -60,6 +60,23 @@ pub(super) fn graphql_error(code: &str, message: &str, request_id: &str) -> Serv
 pub(super) fn set_retry_after(error: &mut ServerError, seconds: u32) {
     let extensions = error.extensions.get_or_insert_default();
     extensions.set("retryAfterMs", u64::from(seconds) * 1000);
+}
+
+/// When to try again, where the error knows it; never 0.
+pub(super) fn retry_after_seconds(error: &Error) -> u32 {
+    match error {
+        Error::Refused(refusal) => match refusal.details() {
+            Details::RateLimited { retry_after_ms, .. } => {
+                let seconds = retry_after_ms.saturating_add(999) / 1_000;
+                u32::try_from(seconds).unwrap_or(u32::MAX).max(1)
+            }
+            Details::None
+            | Details::InsufficientCredits { .. }
+            | Details::StaleVersion { .. }
+            | Details::SuspiciousActivity { .. } => RETRY_SECONDS,
+        },
+        _ => RETRY_SECONDS,
+    }
 }
 
 /// The error that stands for one of ours.
@@ -182,18 +199,29 @@ impl Refusal {
             Code::Unauthenticated | Code::Unavailable | Code::Timeout | Code::Internal => {
                 return Self::sign_in(error, lang);
             }
-            Code::Forbidden => StatusCode::FORBIDDEN,
+            Code::Forbidden | Code::SuspiciousActivity => StatusCode::FORBIDDEN,
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Code::PaymentFailed => StatusCode::PAYMENT_REQUIRED,
             Code::IdempotencyConflict
             | Code::StaleVersion
             | Code::InsufficientCredits
             | Code::FunctionUnavailable
             | Code::ModelUnavailable
-            | Code::InvalidState => StatusCode::CONFLICT,
+            | Code::InvalidState
+            | Code::LimitReached => StatusCode::CONFLICT,
             Code::InvalidId | Code::InvalidInput => StatusCode::BAD_REQUEST,
         };
         Self::new(status, code.as_str(), error.message(lang))
+    }
+
+    /// The browser holds the session of somebody else, which the page did not say to replace.
+    pub(super) fn other_person(lang: Lang) -> Self {
+        let message = lang.pick(
+            "このブラウザーでは別のユーザーがサインインしています。",
+            "Somebody else is signed in in this browser.",
+        );
+        Self::new(StatusCode::CONFLICT, "SIGNED_IN_AS_ANOTHER", message)
     }
 
     /// The address has asked too often.

@@ -42,6 +42,8 @@ pub enum IdentityError {
     LinkNeedsProof,
     /// Nobody with this address may come in here.
     Unknown,
+    /// The hand-over was not begun in this browser.
+    NotBegunHere,
     /// A hand-over needs the person's consent.
     ConsentMissing,
     /// The months of an open credit account are counted in the tenant's zone.
@@ -52,14 +54,15 @@ impl DomainError for IdentityError {
     fn code(&self) -> Code {
         match self {
             Self::StaleVersion { .. } => Code::StaleVersion,
-            Self::TooMany { .. }
-            | Self::LastAdmin
+            Self::TooMany { .. } => Code::LimitReached,
+            Self::LastAdmin
             | Self::AlreadyMember
             | Self::InvitationOver
             | Self::AccountTaken
             | Self::LastWay
             | Self::TenantClosed
             | Self::LinkOver
+            | Self::NotBegunHere
             | Self::AddressUnverified
             | Self::LinkNeedsProof
             | Self::Unknown
@@ -114,6 +117,10 @@ impl DomainError for IdentityError {
             Self::Unknown => lang.pick(
                 "このメールアドレスは登録されていません。管理者に招待を依頼してください。",
                 "This address is not known here. Ask an administrator to invite you.",
+            ),
+            Self::NotBegunHere => lang.pick(
+                "このブラウザーで開始されていないため、引き継ぎを完了できません。",
+                "This was not begun in this browser. Please begin again.",
             ),
             Self::ConsentMissing => lang.pick(
                 "サイト間の引き継ぎには同意が必要です。",

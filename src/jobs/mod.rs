@@ -10,11 +10,15 @@ use chrono_tz::Tz;
 use futures_util::future::BoxFuture;
 
 use crate::ai::service::{cancel, sweep, watch as executions};
+use crate::anomaly::baseline;
 use crate::app::App;
+use crate::audit;
+use crate::compliance::assess;
 use crate::credits::service::due;
 use crate::credits::watch as balances;
 use crate::error::Result;
 use crate::mail;
+use crate::payments::service::{inbox, reconcile};
 use crate::queue;
 
 mod cleanup;
@@ -24,9 +28,6 @@ mod usage;
 
 pub use runner::{run_due, run_forever, run_now};
 pub(crate) use usage::roll_up_from;
-
-/// How often the database's clock is compared with ours.
-const CLOCK_EVERY: Duration = Duration::from_secs(30);
 
 /// Something that is done by the clock.
 pub struct Job {
@@ -61,6 +62,18 @@ pub static JOBS: &[Job] = &[
         run: |app| Box::pin(usage::roll_up(app)),
     },
     Job {
+        name: "usage-baselines",
+        schedule: "20 4 * * *",
+        zone: chrono_tz::Asia::Tokyo,
+        run: |app| Box::pin(async move { baseline::compute_all(&app).await }),
+    },
+    Job {
+        name: "payments-reconcile",
+        schedule: "*/5 * * * *",
+        zone: chrono_tz::UTC,
+        run: |app| Box::pin(reconcile::reconcile(app)),
+    },
+    Job {
         name: "cleanup",
         schedule: "30 3 * * *",
         zone: chrono_tz::Asia::Tokyo,
@@ -72,32 +85,81 @@ pub static JOBS: &[Job] = &[
         zone: chrono_tz::Asia::Tokyo,
         run: |app| Box::pin(proof::prove(app)),
     },
+    Job {
+        name: ASSESSMENT,
+        schedule: "0 5 * * 1",
+        zone: chrono_tz::Asia::Tokyo,
+        run: |app| Box::pin(assess(app)),
+    },
 ];
 
+/// The weekly assessment of compliance.
+const ASSESSMENT: &str = "compliance-assessment";
+
+async fn assess(app: App) -> Result<String> {
+    let next_at = runner::next_slot(JOBS, ASSESSMENT, app.clock.db_now())?;
+    let (failed, total) = assess::assess_all(&app, next_at).await?;
+    Ok(format!("{failed} of {total} are not compliant"))
+}
+
 /// Durable work and who does it. The domains that have such work join the list.
-static WORK: &[queue::Handler<App>] = &[mail::HANDLER];
+static WORK: &[queue::Handler<App>] = &[mail::HANDLER, inbox::HANDLER];
+
+/// Something that every process reads again and again.
+struct Round {
+    /// What is read, in the log.
+    what: &'static str,
+    /// The pause after it.
+    every: Duration,
+    run: fn(App) -> BoxFuture<'static, Result<()>>,
+}
+
+static ROUNDS: &[Round] = &[
+    Round {
+        what: "The watched accounts",
+        every: Duration::from_secs(5),
+        run: |app| Box::pin(async move { balances::reread(&app).await }),
+    },
+    Round {
+        what: "The watched executions",
+        every: Duration::from_secs(5),
+        run: |app| Box::pin(async move { executions::reread(&app).await }),
+    },
+    Round {
+        what: "The database's clock",
+        every: Duration::from_secs(30),
+        run: |app| Box::pin(async move { app.db.measure_clock(&app.clock).await }),
+    },
+];
 
 /// Starts the loops that every process has; they stop at shutdown.
 pub fn start(app: &App) {
     let tasks = &app.tasks;
     tasks.spawn(sweep::sweep_forever(app.clone()));
     tasks.spawn(cancel::obey_forever(app.clone()));
-    tasks.spawn(balances::reread_forever(app.clone()));
-    tasks.spawn(executions::reread_forever(app.clone()));
     tasks.spawn(run_forever(app.clone(), JOBS));
     tasks.spawn(queue::run(queue::Parts::from(app), app.clone(), WORK));
-    tasks.spawn(watch_clock(app.clone()));
+    tasks.spawn(audit::write_forever(app.clone()));
+    tasks.spawn(audit::seal::seal_forever(app.clone()));
+    go_rounds(app);
 }
 
-async fn watch_clock(app: App) {
+/// Starts what every process reads again and again.
+pub fn go_rounds(app: &App) {
+    for round in ROUNDS {
+        app.tasks.spawn(go_round(app.clone(), round));
+    }
+}
+
+async fn go_round(app: App, round: &'static Round) {
     let stopping = app.tasks.stopping();
     loop {
-        if let Err(error) = app.db.measure_clock(&app.clock).await {
-            tracing::warn!(%error, "The database's clock could not be read: {error}");
+        if let Err(error) = (round.run)(app.clone()).await {
+            tracing::warn!(%error, "{} could not be read: {error}", round.what);
         }
         tokio::select! {
             () = stopping.cancelled() => return,
-            () = tokio::time::sleep(CLOCK_EVERY) => {}
+            () = tokio::time::sleep(round.every) => {}
         }
     }
 }

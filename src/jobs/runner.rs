@@ -96,6 +96,14 @@ fn latest_slot(job: &Job, now: DateTime<Utc>) -> Result<DateTime<Utc>> {
     Ok(slot.to_utc())
 }
 
+/// The first scheduled instant of a job after `now`.
+pub(super) fn next_slot(jobs: &[Job], name: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>> {
+    let job = jobs.iter().find(|job| job.name == name).ok_or(Error::NotFound("job"))?;
+    let local = now.with_timezone(&job.zone);
+    let next = schedule(job)?.find_next_occurrence(&local, false).map_err(Error::broken)?;
+    Ok(next.to_utc())
+}
+
 fn until_next(job: &Job, now: DateTime<Utc>) -> Result<Duration> {
     let local = now.with_timezone(&job.zone);
     let next = schedule(job)?.find_next_occurrence(&local, false).map_err(Error::broken)?;

@@ -9,6 +9,7 @@ mod leaving;
 mod shrink;
 mod statements;
 mod sweep;
+mod turns;
 mod validation;
 
 use std::sync::Arc;
@@ -255,6 +256,9 @@ pub(crate) async fn request(app: &App, hotel: &Hotel, key: &str) -> (Request, Jo
         total_cost_yen: None,
         transaction_id: None,
         failure_code: None,
+        prompt_digest: 0,
+        anomaly_score: 0,
+        anomaly_signals: json!([]),
         cancel_requested_at: None,
         execution_time_ms: None,
         created_at: now,

@@ -1,7 +1,7 @@
 //! Work done together: who shares a round, and whom a fault of one of them reaches.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::join_all;
@@ -23,6 +23,8 @@ struct Desk {
     begun: Arc<AtomicUsize>,
     /// Transactions that can begin; then the database is away.
     begins_max: usize,
+    /// Whether what is `locked` can be written.
+    is_open: Arc<AtomicBool>,
 }
 
 impl Desk {
@@ -33,6 +35,7 @@ impl Desk {
             rounds: Arc::default(),
             begun: Arc::default(),
             begins_max: usize::MAX,
+            is_open: Arc::default(),
         }
     }
 
@@ -79,6 +82,10 @@ impl Commit for Note {
         if words.contains(&"broken") {
             return Err(Error::broken("one of them is broken"));
         }
+        assert!(!words.contains(&"panics"), "told to");
+        if words.contains(&"locked") && !desk.is_open.load(Ordering::Relaxed) {
+            return Err(Error::Unavailable("lock"));
+        }
         txn.commit().await?;
         Ok(words)
     }
@@ -121,6 +128,47 @@ async fn one_broken_write_fails_alone() {
     assert!(rounds.contains(&vec!["two"]), "{rounds:?}");
     rounds.retain(|round| *round != ["two"]);
     assert_eq!(rounds, [vec!["one", "broken", "four"], vec!["one"], vec!["broken"], vec!["four"]]);
+}
+
+#[tokio::test]
+async fn one_write_that_panics_is_a_fault_for_its_caller_alone() {
+    let desk = Desk::new(0).await;
+    let notes = vec![Note(1, "one"), Note(2, "two"), Note(1, "panics"), Note(1, "four")];
+
+    let answers = hand_in(&desk, notes).await;
+
+    let codes: Vec<_> = answers.iter().map(|it| it.as_ref().map_err(Error::code)).collect();
+    assert_eq!(codes, [Ok(&"one"), Ok(&"two"), Err(Code::Internal), Ok(&"four")]);
+}
+
+#[tokio::test]
+async fn a_part_that_is_locked_spoils_one_round_and_then_goes_on_beside_them() {
+    let desk = Desk::new(0).await;
+
+    let answers = hand_in(&desk, vec![Note(1, "locked"), Note(2, "two")]).await;
+    let codes: Vec<_> = answers.iter().map(|it| it.as_ref().map_err(Error::code)).collect();
+    assert_eq!(codes, [Err(Code::Unavailable), Ok(&"two")]);
+
+    // Those who come while it is locked: nobody of another part meets it in a round.
+    let before = desk.rounds().len();
+    let notes = vec![Note(1, "locked"), Note(2, "two"), Note(3, "three")];
+    let answers = hand_in(&desk, notes).await;
+    let codes: Vec<_> = answers.iter().map(|it| it.as_ref().map_err(Error::code)).collect();
+    assert_eq!(codes, [Err(Code::Unavailable), Ok(&"two"), Ok(&"three")]);
+    let mut rounds = desk.rounds().split_off(before);
+    rounds.sort_unstable();
+    assert_eq!(rounds, [vec!["locked"], vec!["two", "three"]]);
+
+    // It opens: the next goes beside once more, and soon the later ones with the others again.
+    desk.is_open.store(true, Ordering::Relaxed);
+    for _ in 0..100 {
+        let answers = hand_in(&desk, vec![Note(1, "locked"), Note(2, "two")]).await;
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        if desk.rounds().last().unwrap() == &["locked", "two"] {
+            return;
+        }
+    }
+    panic!("it never came back to the others");
 }
 
 #[tokio::test]
@@ -175,6 +223,7 @@ struct Paired;
 impl Work for Paired {
     type Context = Desk;
     type Answer = usize;
+    type Shared = ();
     const ROUNDS_MAX: usize = 2;
 
     fn waiting_max(&self) -> usize {
@@ -265,6 +314,7 @@ struct Risky(bool);
 impl Work for Risky {
     type Context = Desk;
     type Answer = ();
+    type Shared = ();
 
     fn waiting_max(&self) -> usize {
         8
@@ -272,6 +322,7 @@ impl Work for Risky {
 
     async fn round(desk: Desk, queue: Queue<Self>) {
         desk.take_turn().await;
+        assert!(desk.begins_max > 0, "told to");
         for ticket in queue.take(1) {
             assert!(!ticket.work.0, "told to");
             ticket.answer(Ok(()));
@@ -280,16 +331,27 @@ impl Work for Risky {
 }
 
 #[tokio::test]
-async fn a_round_that_panics_is_a_fault_for_those_who_wait_and_for_nobody_later() {
+async fn a_round_that_panics_is_a_fault_for_those_in_it_and_for_nobody_else() {
     let desk = Desk::new(100).await;
 
     let (first, second) = tokio::join!(
         desk.batches().submit(&desk, Risky(true)),
         desk.batches().submit(&desk, Risky(false)),
     );
-    let third = desk.batches().submit(&desk, Risky(false)).await;
+
+    assert_eq!(first.unwrap_err().code(), Code::Internal);
+    second.unwrap();
+}
+
+#[tokio::test]
+async fn rounds_that_panic_before_they_take_anybody_end_with_a_fault_for_all() {
+    let desk = Desk { begins_max: 0, ..Desk::new(100).await };
+
+    let (first, second) = tokio::join!(
+        desk.batches().submit(&desk, Risky(false)),
+        desk.batches().submit(&desk, Risky(false)),
+    );
 
     assert_eq!(first.unwrap_err().code(), Code::Internal);
     assert_eq!(second.unwrap_err().code(), Code::Internal);
-    third.unwrap();
 }

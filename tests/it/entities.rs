@@ -8,17 +8,20 @@ use sea_orm::{
 };
 
 use musubi::entity::{
-    alert, api_key, credit_account, credit_draw, credit_grant, credit_hold, credit_package,
-    credit_transaction, credit_withdrawal, cross_site_activity, execution, execution_tag,
-    function_price, hand_over, idempotency_key, invitation, job_run, linked_account, membership,
-    monthly_reset, plan, queue_item, registered_document, session, sign_in_link, site,
-    system_event, tenant, usage_daily, usage_hourly, user, user_profile,
+    alert, api_key, audit_chain, compliance_assessment, credit_account, credit_draw, credit_grant,
+    credit_hold, credit_package, credit_purchase, credit_transaction, credit_withdrawal,
+    cross_site_activity, execution, execution_tag, function_price, hand_over, idempotency_key,
+    invitation, job_run, key_use, linked_account, membership, membership_removal, monthly_reset,
+    plan, queue_item, registered_document, session, sign_in_link, site, stripe_event, system_event,
+    system_event_origin, tenant, usage_daily, usage_hourly, user, user_profile,
 };
 use musubi::ids::{AccountId, DrawId};
 
+mod money;
 mod people;
 mod rows;
 
+use money::the_purchases;
 use people::{the_sites, the_ways_in};
 
 use rows::{
@@ -31,6 +34,7 @@ pub(crate) async fn every_entity_reads_its_table(db: &DatabaseConnection) {
     reads_its_table(db, tenant::Entity).await;
     reads_its_table(db, user::Entity).await;
     reads_its_table(db, membership::Entity).await;
+    reads_its_table(db, membership_removal::Entity).await;
     reads_its_table(db, user_profile::Entity).await;
     reads_its_table(db, linked_account::Entity).await;
     reads_its_table(db, session::Entity).await;
@@ -46,6 +50,10 @@ pub(crate) async fn every_entity_reads_its_table(db: &DatabaseConnection) {
     reads_its_table(db, job_run::Entity).await;
     reads_its_table(db, alert::Entity).await;
     reads_its_table(db, system_event::Entity).await;
+    reads_its_table(db, system_event_origin::Entity).await;
+    reads_its_table(db, audit_chain::Entity).await;
+    reads_its_table(db, key_use::Entity).await;
+    reads_its_table(db, compliance_assessment::Entity).await;
     reads_its_table(db, plan::Entity).await;
     reads_its_table(db, function_price::Entity).await;
     reads_its_table(db, credit_package::Entity).await;
@@ -60,6 +68,8 @@ pub(crate) async fn every_entity_reads_its_table(db: &DatabaseConnection) {
     reads_its_table(db, execution_tag::Entity).await;
     reads_its_table(db, credit_hold::Entity).await;
     reads_its_table(db, credit_draw::Entity).await;
+    reads_its_table(db, credit_purchase::Entity).await;
+    reads_its_table(db, stripe_event::Entity).await;
 }
 
 /// A row of every table, with every value of every enum, comes back as it was written.
@@ -82,6 +92,10 @@ pub(crate) async fn rows_come_back_as_they_were_written(db: &DatabaseConnection)
     let of = Owner { tenant, account, user, price };
     let execution = the_executions(db, &of).await;
     let hold = the_holds(db, &of).await;
+    let strange = a_tenant(db).await;
+    let strange = an_account(db, strange).await;
+    let another = the_grants(db, strange).await;
+    the_purchases(db, &of, (grant, another)).await;
     same(db, execution_tag::Model { execution_id: execution, tag: "夏".into() }).await;
     same(
         db,

@@ -8,7 +8,7 @@ mod tenants;
 
 use musubi::entity::session::SignInWay;
 use musubi::error::{Error, Lang};
-use musubi::identity::sign_in::session::{self, NewSession, Tokens};
+use musubi::identity::sign_in::session::{self, NewSession, Tokens, Visitor};
 use musubi::identity::{self, NewUser};
 use musubi::ids::{TenantId, UserId, new_uuid};
 use serde_json::Value;
@@ -33,7 +33,7 @@ async fn begins(app: &TestApp, user: UserId, tenant: TenantId) -> Tokens {
         user,
         tenant: None,
         parent: None,
-        device: "Firefox · Linux".to_owned(),
+        visitor: Visitor { device: "Firefox · Linux".to_owned(), ..Visitor::default() },
         way: SignInWay::Email,
     };
     let tokens = session::begin(&app.app, &mut txn, new).await.unwrap();

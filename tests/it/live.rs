@@ -212,7 +212,7 @@ async fn nodes_go_on_while_redis_is_away_and_catch_up_when_it_is_back() {
     connected(&[&app.app, &other]).await;
     // The first words after a break may still be lost on the way out: the re-read, which every
     // process runs, makes that good.
-    app.app.tasks.spawn(watch::reread_forever(app.app.clone()));
+    musubi::jobs::go_rounds(&app.app);
     runs(&hotel.user.on(&other), "with-it-again").await;
     let after = read_until(&mut here, 992, 0).await;
 

@@ -1,5 +1,7 @@
 //! Mail: whole, at least once, given up when it is refused, and nowhere in the log.
 
+mod tls;
+
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -37,7 +39,7 @@ fn smtp(url: &str) -> SmtpMailer {
 }
 
 fn smtp_within(url: &str, patience: Duration) -> SmtpMailer {
-    SmtpMailer::new(&Secret(url.to_owned()), FROM, PUBLIC_URL, patience).unwrap()
+    SmtpMailer::new((&Secret(url.to_owned()), None), FROM, PUBLIC_URL, patience).unwrap()
 }
 
 fn mail_to(to: &str) -> Mail {
@@ -331,7 +333,7 @@ async fn a_talk_that_was_cut_off_does_not_confuse_the_next() {
 #[tokio::test]
 async fn settings_that_cannot_be_used_are_refused_without_the_password() {
     let new = |url: &str, from: &str, public_url: &str| {
-        SmtpMailer::new(&Secret(url.to_owned()), from, public_url, Duration::from_secs(1))
+        SmtpMailer::new((&Secret(url.to_owned()), None), from, public_url, Duration::from_secs(1))
             .map(|mailer| format!("{mailer:?}"))
     };
     for url in [

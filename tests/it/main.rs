@@ -13,6 +13,8 @@
 mod support;
 
 mod ai;
+mod anomaly;
+mod audit;
 mod batch;
 mod clients;
 mod clock;
@@ -24,12 +26,14 @@ mod hostile;
 mod http;
 mod identity;
 mod jobs;
+mod limits;
 mod live;
 mod mail;
 mod models;
 mod nodelay;
 mod oauth;
 mod pages;
+mod payments;
 mod process;
 mod queue;
 mod schema;

@@ -8,5 +8,6 @@ mod hang_up;
 mod kill;
 mod newcomer;
 mod nodes;
+mod purchase;
 mod rotation;
 mod stop;

@@ -1,6 +1,6 @@
 //! The whole surface, read off the schema: what is written down, who may ask, what strangers see.
 
-mod ids;
+pub(crate) mod ids;
 mod lists;
 mod map;
 mod rights;
@@ -14,8 +14,17 @@ use map::{Map, Question, code, reply, reply_in};
 
 /// Lists that are no pages: short ones that their owner bounds.
 const SHORT_LISTS: &[(&str, &str)] = &[
+    ("AuditReport.days", "at most 366 days"),
+    ("AuditReport.functions", "the functions that there are"),
+    ("AuditReport.hours", "at most 24"),
+    ("AuditReport.recommendations", "each at most once"),
+    ("AuditSecurity.events", "at most 100"),
+    ("Compliance.checks", "always four"),
+    ("ComplianceCheck.reasons", "at most 20"),
     ("AiFunction.models", "the models of one function"),
     ("AiPrice.tiers", "always four"),
+    ("AnomalyBlock.signals", "one of each kind"),
+    ("AnomalyScore.signals", "one of each kind"),
     ("ApiKey.permissions", "the permissions that there are"),
     ("CreditAccount.grants", "at most 100"),
     ("CreditAccount.holds", "at most 100"),

@@ -2,8 +2,9 @@
 
 mod documents;
 mod doors;
-mod links;
+pub(crate) mod links;
 mod providers;
+mod removals;
 mod sessions;
 mod sockets;
 mod tokens;
@@ -14,7 +15,7 @@ use musubi::entity::session::SignInWay;
 use musubi::entity::site::Character;
 use musubi::entity::{site, tenant};
 use musubi::external::mail::Mail;
-use musubi::identity::sign_in::session::{self, NewSession, Tokens};
+use musubi::identity::sign_in::session::{self, NewSession, Tokens, Visitor};
 use musubi::ids::{SiteId, TenantId, UserId};
 use musubi::queue;
 use sea_orm::{EntityTrait, IntoActiveModel};
@@ -60,8 +61,8 @@ fn cookie(reply: &Reply) -> String {
 /// A session of somebody, begun as a proof of an address would.
 async fn begin(app: &TestApp, user: UserId, tenant: Option<TenantId>) -> Tokens {
     let mut txn = app.app.db.begin().await.unwrap();
-    let device = "Firefox · Linux".to_owned();
-    let new = NewSession { user, tenant, parent: None, device, way: SignInWay::Email };
+    let visitor = Visitor { device: "Firefox · Linux".to_owned(), ..Visitor::default() };
+    let new = NewSession { user, tenant, parent: None, visitor, way: SignInWay::Email };
     let tokens = session::begin(&app.app, &mut txn, new).await.unwrap();
     txn.commit().await.unwrap();
     tokens
@@ -94,19 +95,19 @@ async fn two_sites(app: &TestApp, tenant: TenantId, is_open: bool) {
 }
 
 /// All mails to one address so far, the oldest first, after whatever waits was sent.
-async fn mails_to(app: &TestApp, address: &str) -> Vec<Mail> {
+pub(crate) async fn mails_to(app: &TestApp, address: &str) -> Vec<Mail> {
     let parts = queue::Parts::from(&app.app);
     while queue::work_once(&parts, &app.app, &[musubi::mail::HANDLER]).await.unwrap() > 0 {}
     app.outbox.mails().into_iter().filter(|mail| mail.to == address).collect()
 }
 
 /// The first mail to an address, which another worker may be sending.
-async fn mail_to(app: &TestApp, address: &str) -> Mail {
+pub(crate) async fn mail_to(app: &TestApp, address: &str) -> Mail {
     eventually(async || mails_to(app, address).await.into_iter().next()).await
 }
 
 /// The token in a mail's link.
-fn token_of(mail: &Mail) -> String {
+pub(crate) fn token_of(mail: &Mail) -> String {
     let (_, rest) = mail.text.split_once("token=").unwrap_or_else(|| panic!("no link"));
     rest.split_whitespace().next().unwrap().to_owned()
 }

@@ -2,7 +2,9 @@
 
 use async_graphql::{Context, Description, Enum, ID, Object, Result, SimpleObject};
 
+use crate::actor::Permission;
 use crate::ai::service::{finish, history};
+use crate::anomaly::graphql::AnomalyScore;
 use crate::credits::graphql::AiFunctionType;
 use crate::entity::execution;
 use crate::error::Lang;
@@ -123,6 +125,12 @@ impl AiExecution {
             context: given.context,
             temperature: Decimal(given.temperature),
         }))
+    }
+
+    /// How unusual it was when its credits were held. For ADMIN.
+    fn anomaly(&self, ctx: &Context<'_>) -> Result<AnomalyScore> {
+        caller(ctx).actor()?.require(Permission::AuditRead)?;
+        Ok(AnomalyScore::of(&self.0)?)
     }
 
     /// When it was started.

@@ -36,7 +36,7 @@ impl AiQuery {
         let caller = caller(ctx);
         answer(ctx, async {
             let offers = pricing::offers(&caller.app, caller.actor()?).await?;
-            Ok(offers.into_iter().map(AiFunction).collect::<Vec<_>>())
+            Ok(offers.into_iter().map(AiFunction::from).collect::<Vec<_>>())
         })
         .await
     }

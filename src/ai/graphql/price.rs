@@ -1,36 +1,75 @@
 //! Functions, their models and what they cost.
 
-use async_graphql::{Description, ID, InputObject, Object, SimpleObject};
+use async_graphql::{Context, Description, ID, InputObject, Object, SimpleObject};
+use tokio::sync::OnceCell;
 
 use crate::ai::pricing::{self, Offer, PriceChange};
 use crate::credits::graphql::AiFunctionType;
 use crate::entity::function_price;
 use crate::error::{Error, Result};
+use crate::graphql::caller::caller;
 use crate::graphql::payload::{UserError, int};
-use crate::graphql::scalars::Decimal;
+use crate::graphql::scalars::{DateTime, Decimal};
 use crate::ids::PriceId;
+use crate::limits::function::{self, Allowance};
 use crate::loads;
 
 /// A function that can be run.
 #[derive(Description)]
-pub struct AiFunction(pub(super) Offer);
+pub struct AiFunction {
+    offer: Offer,
+    /// What the caller has of it in this hour, read when the first field asks.
+    allowance: OnceCell<Allowance>,
+}
+
+impl From<Offer> for AiFunction {
+    fn from(offer: Offer) -> Self {
+        Self { offer, allowance: OnceCell::new() }
+    }
+}
+
+impl AiFunction {
+    async fn allowance(&self, ctx: &Context<'_>) -> Result<Allowance> {
+        let caller = caller(ctx);
+        let read = || async {
+            function::allowance(&caller.app, caller.actor()?, self.offer.function).await
+        };
+        self.allowance.get_or_try_init(read).await.copied()
+    }
+}
 
 #[Object(use_type_description)]
 impl AiFunction {
     /// The function.
     async fn function_type(&self) -> AiFunctionType {
-        self.0.function.into()
+        self.offer.function.into()
+    }
+
+    /// Calls in any hour that each member of the tenant may make.
+    async fn hourly_limit(&self, ctx: &Context<'_>) -> async_graphql::Result<i32> {
+        Ok(int(self.allowance(ctx).await?.limit))
+    }
+
+    /// Calls of them that the caller has left now.
+    async fn remaining_this_hour(&self, ctx: &Context<'_>) -> async_graphql::Result<i32> {
+        Ok(int(self.allowance(ctx).await?.remaining))
+    }
+
+    /// When the caller's oldest call leaves the hour and one more is left; null when none was made.
+    async fn resets_at(&self, ctx: &Context<'_>) -> async_graphql::Result<Option<DateTime>> {
+        Ok(self.allowance(ctx).await?.resets_at.map(DateTime))
     }
 
     /// Credits of the default model before the multiplier.
     async fn base_cost(&self) -> i32 {
-        let default = self.0.prices.iter().find(|price| price.is_default);
-        default.or(self.0.prices.first()).map_or(0, |price| int(price.base_credits))
+        let prices = &self.offer.prices;
+        let default = prices.iter().find(|price| price.is_default);
+        default.or(prices.first()).map_or(0, |price| int(price.base_credits))
     }
 
     /// The models that can be called, with their prices.
     async fn models(&self) -> Vec<AiPrice> {
-        self.0.prices.iter().cloned().map(AiPrice).collect()
+        self.offer.prices.iter().cloned().map(AiPrice).collect()
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::time::Instant;
 
 use crate::actor::{Actor, Permission};
@@ -32,13 +31,8 @@ pub async fn cancel(app: &App, actor: &Actor, id: ExecutionId) -> Result<executi
     let sql = "UPDATE ai_executions SET cancel_requested_at = $2
                WHERE id = $1 AND status = 'RUNNING' AND cancel_requested_at IS NULL";
     if db::execute(&*txn, sql, vec![id.into(), now.into()]).await? > 0 {
-        let subject = Subject {
-            entity_type: "execution",
-            entity_id: id.0,
-            tenant: Some(execution.tenant_id),
-            data: json!({}),
-        };
-        audit::record(&txn, actor, Action::AiExecutionCancelled, subject, now).await?;
+        let subject = Subject::of("execution", id.0).in_tenant(execution.tenant_id);
+        audit::record(app, &txn, actor, Action::AiExecutionCancelled, subject).await?;
     }
     events::announce(&mut txn, Event::CancelRequested(id));
     txn.commit().await?;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::ai::pricing;
-use crate::ai::service::run::{Job, Output};
+use crate::ai::service::run::{self, Job, Output};
 use crate::ai::service::start::result_place;
 use crate::ai::turn;
 use crate::alerts::{self, AlertKind, NewAlert};
@@ -148,6 +148,9 @@ pub async fn finish(
             tracing::error!(execution.id = %id, "A settlement was given up");
             return None;
         }
+        // Meanwhile the sweep must not take it for left behind. A hold that is lost may be one
+        // that was settled, and the answer to it lost: the next try finds that.
+        run::renew(app, &ended.job).await;
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(2));
     }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -16,6 +17,7 @@ use crate::ai::service::run::{self, Job};
 use crate::app::App;
 use crate::credits::service::admit::{self, Admission, NewHold, Want};
 use crate::db::{self, Txn};
+use crate::entity::credit_hold::{self, HoldState};
 use crate::entity::{execution, execution_tag, function_price};
 use crate::error::{Error, Result};
 use crate::idempotency::{self, Claim, Key};
@@ -39,7 +41,8 @@ pub struct Request {
 /// The answer to a [`Request`].
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// Reserved: the execution may run, paid by this hold.
+    /// Reserved, now or by an attempt whose answer was lost: the execution may run, paid by this
+    /// hold.
     Reserved(Box<execution::Model>, HoldId),
     /// The key belongs to this execution.
     Known(ExecutionId),
@@ -96,6 +99,7 @@ pub(crate) async fn reserve_claimed(
         })
         .collect();
     let mut admissions = admit::admit(txn, &wants, now).await?.into_iter();
+    let mut done = done_before(txn, requests, &claims).await?;
 
     let mut batch = Batch::default();
     for (request, claim) in requests.iter().zip(&claims) {
@@ -107,9 +111,10 @@ pub(crate) async fn reserve_claimed(
     let mut admitted = batch.executions.into_iter().zip(batch.hold_ids);
     let mut answer = |claim: Claim, key: &Key| match claim {
         Claim::Conflict => Some(Answer::KeyConflict),
-        Claim::Known(object) => Some(match batch.refused.get(&object) {
-            Some(admission) => Answer::Refused(*admission),
-            None => Answer::Known(ExecutionId(object)),
+        Claim::Known(object) => Some(match (done.remove(&object), batch.refused.get(&object)) {
+            (Some((row, hold)), _) => Answer::Reserved(Box::new(row), hold),
+            (None, Some(admission)) => Answer::Refused(*admission),
+            (None, None) => Answer::Known(ExecutionId(object)),
         }),
         Claim::New => match batch.refused.get(&key.object) {
             Some(admission) => Some(Answer::Refused(*admission)),
@@ -122,6 +127,36 @@ pub(crate) async fn reserve_claimed(
         .map(|(claim, request)| answer(claim, &request.key))
         .collect();
     answers.ok_or_else(|| Error::broken("a request without an answer"))
+}
+
+/// What these very requests reserved before: the commit was done and its answer lost, so that
+/// nobody runs them yet.
+async fn done_before(
+    txn: &Txn,
+    requests: &[&Request],
+    claims: &[Claim],
+) -> Result<HashMap<Uuid, (execution::Model, HoldId)>> {
+    let is_own =
+        |(request, claim): &(&&Request, &Claim)| **claim == Claim::Known(request.key.object);
+    let own = requests.iter().zip(claims).filter(is_own);
+    let ids: Vec<ExecutionId> = own.map(|(request, _)| request.execution.id).collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let holds = credit_hold::Entity::find()
+        .filter(credit_hold::Column::ExecutionId.is_in(ids.iter().copied()))
+        .filter(credit_hold::Column::State.eq(HoldState::Active))
+        .filter(credit_hold::Column::InFlightAt.is_null())
+        .all(&**txn)
+        .await?;
+    let holds: HashMap<ExecutionId, HoldId> =
+        holds.into_iter().map(|hold| (hold.execution_id, hold.id)).collect();
+    let rows = execution::Entity::find().filter(execution::Column::Id.is_in(ids)).all(&**txn);
+    let with_hold = |row: execution::Model| {
+        let hold = *holds.get(&row.id)?;
+        Some((row.id.0, (row, hold)))
+    };
+    Ok(rows.await?.into_iter().filter_map(with_hold).collect())
 }
 
 /// Rows of the admitted, and keys of the refused.
@@ -187,9 +222,12 @@ pub(crate) struct Call {
 pub(crate) type Dispatched = (Answer, Option<oneshot::Receiver<execution::Model>>);
 
 impl Call {
-    /// Runs it if it was reserved.
+    /// Runs it if it was reserved and does not run yet.
     pub(crate) fn dispatch(&self, app: &App, answer: Answer) -> Dispatched {
         match &answer {
+            Answer::Reserved(execution, _) if app.tasks.running(execution.id.0).is_some() => {
+                (Answer::Known(execution.id), None)
+            }
             Answer::Reserved(execution, hold) => {
                 let job = Job {
                     execution: execution.as_ref().clone(),

@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::credits::service::admit;
 use crate::db;
 use crate::entity::{execution, function_price};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::events::ExecutionChanged;
 use crate::external::models::{ChatEvent, ChatRequest, Usage};
 use crate::ids::{AccountId, HoldId};
@@ -26,6 +26,8 @@ use crate::tasks::Registration;
 
 /// How often a run looks whether it was cancelled.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The pause after the first departure that the database did not take; it doubles with each.
+const DEPART_PAUSE: Duration = Duration::from_millis(100);
 
 /// An execution that was paid for and is to run.
 #[derive(Clone, Debug)]
@@ -82,6 +84,7 @@ async fn run(app: App, registration: Registration, job: Job) -> Option<execution
 /// Calls the model and gathers its answer. None: the hold was lost on the way.
 async fn drive(app: &App, registration: &Registration, job: &Job) -> Option<(Ending, Output)> {
     let mut output = Output::default();
+    let asked = Instant::now();
     match mark_in_flight(app, job).await {
         Ok(true) => {}
         Ok(false) => return None,
@@ -94,6 +97,12 @@ async fn drive(app: &App, registration: &Registration, job: &Job) -> Option<(End
         }
     }
     let half = app.config.hold_lease / 2;
+    // A departure that had to wait has used up some of the lease that began with the reserve.
+    if asked.elapsed() > half / 2
+        && let Renewal::Lost = renew(app, job).await
+    {
+        return None;
+    }
     let mut renewal = interval_at(Instant::now() + half, half);
     renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut look = interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
@@ -145,6 +154,7 @@ fn request_of(job: &Job) -> ChatRequest {
 }
 
 /// A call that is about to leave: from here on a crash may have cost us something.
+#[derive(Clone)]
 pub(crate) struct Departure {
     /// What pays for it.
     pub(crate) hold: HoldId,
@@ -154,6 +164,8 @@ pub(crate) struct Departure {
     pub(crate) change: ExecutionChanged,
 }
 
+/// Marks the call as leaving. A database that does not answer for a moment is asked again, within
+/// half of the lease: the call is paid for, and marking it twice is marking it once.
 async fn mark_in_flight(app: &App, job: &Job) -> Result<bool> {
     let execution = &job.execution;
     let change = ExecutionChanged {
@@ -162,7 +174,17 @@ async fn mark_in_flight(app: &App, job: &Job) -> Result<bool> {
         is_finished: false,
     };
     let departure = Departure { hold: job.hold, account: execution.account_id, change };
-    turn::depart(app, departure).await
+    let give_up = Instant::now() + app.config.hold_lease / 2;
+    let mut pause = DEPART_PAUSE;
+    loop {
+        match turn::depart(app, departure.clone()).await {
+            Err(Error::Unavailable(_)) if Instant::now() + pause < give_up => {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+            told => return told,
+        }
+    }
 }
 
 /// Whether somebody asked to cancel it: the event that says so may be lost. A database that does
@@ -178,14 +200,18 @@ async fn is_cancel_wished(app: &App, job: &Job) -> bool {
     }
 }
 
-enum Renewal {
+/// What became of a renewal.
+pub(crate) enum Renewal {
+    /// The hold is ours.
     Kept,
+    /// It is, and somebody wants the run to end.
     Cancelled,
+    /// It is not.
     Lost,
 }
 
 /// Renews the lease; a database that does not answer leaves it as it is until the next try.
-async fn renew(app: &App, job: &Job) -> Renewal {
+pub(crate) async fn renew(app: &App, job: &Job) -> Renewal {
     match try_renew(app, job).await {
         Ok(renewal) => renewal,
         Err(error) => {

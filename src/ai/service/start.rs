@@ -4,17 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use sea_orm::EntityTrait;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::actor::{Actor, Permission};
-use crate::ai::input::{Checked, Parameters, Wish};
+use crate::ai::input::{Checked, Wish};
 use crate::ai::pricing::{self, HoldOption};
 use crate::ai::service::reserve::{Answer, Call, Dispatched, Request};
-use crate::ai::service::{history, watch};
+use crate::ai::service::{history, watch as ends};
 use crate::ai::turn;
+use crate::anomaly::score::Score;
+use crate::anomaly::watch::{self, Coming, Seen, Subject};
 use crate::app::App;
 use crate::credits::error::CreditError;
+use crate::credits::period;
 use crate::credits::service::admit::Admission;
 use crate::credits::service::{account, due};
 use crate::crypto::Place;
@@ -22,8 +26,11 @@ use crate::entity::execution::ExecutionStatus;
 use crate::entity::{credit_account, execution, function_price};
 use crate::error::{Error, Result};
 use crate::external::models::estimate_input_tokens;
-use crate::idempotency::{Key, KeyConflict};
+use crate::idempotency::{self, Key, KeyConflict};
 use crate::ids::{ApiKeyId, ExecutionId, TenantId, UserId};
+use crate::limits;
+use crate::limits::function;
+use crate::limits::service::Run;
 
 /// How often a reserve tries again after it applied what was due.
 const DUE_TRIES: usize = 3;
@@ -72,7 +79,7 @@ pub async fn quote(app: &App, actor: &Actor, wish: &Wish) -> Result<Quote> {
         hold: chosen.credits,
         input_tokens,
         max_tokens: chosen.max_tokens,
-        is_affordable: fitting.is_some(),
+        is_affordable: fitting.is_some() && account.running < account.running_max,
         model: price.model,
     })
 }
@@ -85,8 +92,8 @@ pub async fn execute(app: &App, actor: &Actor, wish: Wish, key: &str) -> Result<
         return Ok(started);
     }
     match ended {
-        Some(ended) => watch::told(app, started, ended, deadline).await,
-        None => watch::finished(app, started, deadline).await,
+        Some(ended) => ends::told(app, started, ended, deadline).await,
+        None => ends::finished(app, started, deadline).await,
     }
 }
 
@@ -104,9 +111,13 @@ async fn begin(app: &App, actor: &Actor, wish: Wish, key: &str) -> Result<Begun>
     let checked = wish.check()?;
     // First and alone: a stranger's id and one that nobody has are to cost the same.
     let user = beneficiary(app, actor, tenant, &wish).await?;
-    let (price, account) = tokio::try_join!(
+    let prompt = watch::digest(app, &checked.parameters.input);
+    let subject = Subject { tenant, user, prompt };
+    let (price, account, seen, per_hour) = tokio::try_join!(
         pricing::in_force(app, wish.function, wish.model.as_deref()),
         account::of_tenant(app, tenant),
+        watch::look(app, subject),
+        function::per_hour(app, tenant, wish.function),
     )?;
     let id = ExecutionId::new();
     let key = Key::new(
@@ -118,6 +129,19 @@ async fn begin(app: &App, actor: &Actor, wish: Wish, key: &str) -> Result<Begun>
         id.0,
     )?;
     let input_tokens = count(&price, &checked);
+    let options = pricing::hold_options(&price, input_tokens, checked.max_tokens);
+    let credits = options.first().map_or(0, |option| option.credits);
+    let coming = Coming { subject, credits, zone: period::zone(&account.time_zone) };
+    let run = Run::new(actor, (tenant, user), (wish.function, per_hour), id);
+    make_room(app)?;
+    let score = match let_in(app, actor, (seen, coming), &run).await {
+        Ok(score) => score,
+        // A key that is known is answered whatever happened since.
+        Err(refused) => {
+            let known = idempotency::look(app.db.primary(), &key).await?.ok_or(refused)?;
+            return Ok((history::row(app, tenant, ExecutionId(known)).await?, None));
+        }
+    };
     let draft = Draft {
         id,
         account: &account,
@@ -127,43 +151,91 @@ async fn begin(app: &App, actor: &Actor, wish: Wish, key: &str) -> Result<Begun>
         requested_by: actor.user_id,
         key: actor.key().map(|key| key.id),
         input_tokens,
+        prompt_digest: prompt,
+        score,
     };
-    let terms = (Arc::new(price.clone()), Arc::new(checked.parameters.clone()));
-    for _ in 0..=DUE_TRIES {
-        let request = draft.request(app, key.clone(), app.clock.db_now())?;
-        let (answer, ended) = dispatch(app, request, &terms).await?;
-        match answer {
-            Answer::Reserved(execution, _) => return Ok((*execution, ended)),
-            Answer::Known(id) => return Ok((history::row(app, tenant, id).await?, None)),
-            Answer::KeyConflict => return Err(KeyConflict.into()),
-            Answer::Refused(Admission::Due) => {
-                due::apply_due(app, account.id).await?;
-            }
-            Answer::Refused(Admission::Insufficient { available, held }) => {
-                let options = pricing::hold_options(&price, input_tokens, checked.max_tokens);
-                let needed = options.last().map_or(0, |option| option.credits);
-                return Err(CreditError::Insufficient { needed, available, held }.into());
-            }
-            Answer::Refused(Admission::Closed | Admission::Admitted { .. }) => {
-                return Err(CreditError::AccountClosed.into());
-            }
+    let reserved = reserve(app, &draft, key).await;
+    give_back(app, &run, &reserved).await;
+    let (answer, ended) = reserved?;
+    match answer {
+        Answer::Reserved(execution, _) => Ok((*execution, ended)),
+        Answer::Known(id) => Ok((history::row(app, tenant, id).await?, None)),
+        Answer::KeyConflict => Err(KeyConflict.into()),
+        Answer::Refused(Admission::Insufficient { available, held }) => {
+            let needed = options.last().map_or(0, |option| option.credits);
+            Err(CreditError::Insufficient { needed, available, held }.into())
+        }
+        Answer::Refused(Admission::Busy { max }) => Err(CreditError::TooManyRunning { max }.into()),
+        Answer::Refused(Admission::Due) => Err(Error::Unavailable("credit account")),
+        Answer::Refused(Admission::Closed | Admission::Admitted { .. }) => {
+            Err(CreditError::AccountClosed.into())
         }
     }
-    Err(Error::Unavailable("credit account"))
 }
 
-/// Reserves together with other calls and, when that succeeds, runs. A caller who leaves in between
-/// leaves no execution behind that is held and never runs.
-async fn dispatch(
+/// Reserves together with other calls and, when that succeeds, runs; again after what was due on
+/// the account was applied. A caller who leaves in between leaves no execution behind that is held
+/// and never runs.
+async fn reserve(app: &App, draft: &Draft<'_>, key: Key) -> Result<Dispatched> {
+    let price = Arc::new(draft.price.clone());
+    let parameters = Arc::new(draft.checked.parameters.clone());
+    let mut tries = 0;
+    loop {
+        make_room(app)?;
+        let request = draft.request(app, key.clone(), app.clock.db_now())?;
+        let (price, parameters) = (Arc::clone(&price), Arc::clone(&parameters));
+        let dispatched = turn::reserve(app, Call { request, price, parameters }).await?;
+        let is_due = matches!(dispatched.0, Answer::Refused(Admission::Due));
+        if !is_due || tries >= DUE_TRIES {
+            return Ok(dispatched);
+        }
+        due::apply_due(app, draft.account.id).await?;
+        tries += 1;
+    }
+}
+
+/// Judges whether the call is unusual, and takes its place within the limits.
+async fn let_in(
     app: &App,
-    request: Request,
-    (price, parameters): &(Arc<function_price::Model>, Arc<Parameters>),
-) -> Result<Dispatched> {
+    actor: &Actor,
+    (seen, coming): (Option<Seen>, Coming),
+    run: &Run,
+) -> Result<Score> {
+    let score = match seen {
+        Some(seen) => watch::judge(app, seen, coming, &actor.source).await?,
+        None => Score::default(),
+    };
+    limits::service::take_run(app, run).await?;
+    Ok(score)
+}
+
+/// Refuses what would be too much at once.
+fn make_room(app: &App) -> Result<()> {
     if app.tasks.count_running() >= RUNNING_MAX || app.tasks.stopping().is_cancelled() {
         return Err(Error::Unavailable("AI execution"));
     }
-    let (price, parameters) = (Arc::clone(price), Arc::clone(parameters));
-    turn::reserve(app, Call { request, price, parameters }).await
+    Ok(())
+}
+
+/// Gives back what was taken of limits for a call that did not begin.
+async fn give_back(app: &App, run: &Run, reserved: &Result<Dispatched>) {
+    if !app.config.limits.is_on {
+        return;
+    }
+    match reserved.as_ref().map(|(answer, _)| answer) {
+        Ok(Answer::Reserved(..)) => {}
+        Ok(Answer::Known(_)) => limits::service::give_back_run(app, run).await,
+        Ok(Answer::KeyConflict | Answer::Refused(_)) => {
+            limits::service::give_back_hour(app, run).await;
+        }
+        // The commit may have been the last that was heard of the database.
+        Err(_) => {
+            let row = execution::Entity::find_by_id(run.id).one(app.db.primary()).await;
+            if matches!(row, Ok(None)) {
+                limits::service::give_back_hour(app, run).await;
+            }
+        }
+    }
 }
 
 /// For whom the call runs: the caller, or a member whom an ADMIN names.
@@ -207,6 +279,10 @@ pub(crate) struct Draft<'a> {
     pub(crate) key: Option<ApiKeyId>,
     /// Counted tokens of the input.
     pub(crate) input_tokens: i64,
+    /// The prompt's digest.
+    pub(crate) prompt_digest: i64,
+    /// How unusual it is.
+    pub(crate) score: Score,
 }
 
 impl Draft<'_> {
@@ -252,6 +328,9 @@ impl Draft<'_> {
             total_cost_yen: None,
             transaction_id: None,
             failure_code: None,
+            prompt_digest: self.prompt_digest,
+            anomaly_score: self.score.total.into(),
+            anomaly_signals: serde_json::to_value(&self.score.signals)?,
             cancel_requested_at: None,
             execution_time_ms: None,
             created_at: now,

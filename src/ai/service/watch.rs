@@ -20,8 +20,6 @@ use crate::identity;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long a stream waits when the database does not answer.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// How often executions with subscribers are read again, in case an event was lost.
-const REREAD_EVERY: Duration = Duration::from_secs(5);
 
 /// Waits until an execution has ended, at most until the deadline; answers it as it stands then.
 pub(crate) async fn finished(
@@ -205,21 +203,8 @@ impl Follow {
     }
 }
 
-/// Reads the executions that have subscribers here again, every 5 s and in one query.
-pub async fn reread_forever(app: App) {
-    let stopping = app.tasks.stopping();
-    loop {
-        tokio::select! {
-            () = stopping.cancelled() => return,
-            () = tokio::time::sleep(REREAD_EVERY) => {}
-        }
-        if let Err(error) = reread(&app).await {
-            tracing::warn!(%error, "The watched executions could not be read again: {error}");
-        }
-    }
-}
-
-/// One round of [`reread_forever`].
+/// Reads the executions that have subscribers here again, in one query: a lost publish leaves no
+/// gap to see. Done every 5 s.
 pub async fn reread(app: &App) -> Result<()> {
     let watched = app.events.subscribed_executions();
     for ids in watched.chunks(1_000) {

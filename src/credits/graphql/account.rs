@@ -105,6 +105,16 @@ impl CreditAccount {
         Ok(rows.into_iter().map(CreditGrant).collect())
     }
 
+    /// Calls that run now, those of all members together.
+    async fn running(&self) -> i32 {
+        int(self.0.running)
+    }
+
+    /// Calls that may run at once; one more is refused as `RATE_LIMITED`.
+    async fn running_max(&self) -> i32 {
+        int(self.0.running_max)
+    }
+
     /// Credits that running calls hold, oldest first; at most 100.
     async fn holds(&self, ctx: &Context<'_>) -> Result<Vec<CreditHold>> {
         let rows = lookup::live_holds(&caller(ctx).app, self.0.id).await?;
@@ -201,7 +211,7 @@ impl CreditBalance {
 /// How long the credits will last. Forecast use is the mean per weekday of the last 56 days,
 /// without each weekday's highest and lowest; the plain mean with less than 14 days of history.
 #[derive(Description)]
-pub struct CreditRunway(Runway);
+pub struct CreditRunway(pub Runway);
 
 #[Object(use_type_description)]
 impl CreditRunway {

@@ -10,7 +10,7 @@ use crate::credits::graphql::{
 };
 use crate::credits::service::{account as accounts, grant as grants};
 use crate::credits::watch::Balance;
-use crate::entity::credit_package;
+use crate::entity::{credit_account, credit_package};
 use crate::error::{Error, Result};
 use crate::graphql::caller::{Answer, Caller, caller, payload};
 use crate::graphql::scalars::{Date, DateTime, Decimal};
@@ -149,6 +149,15 @@ pub struct TenantPlanSetInput {
     entitled_until: Option<DateTime>,
 }
 
+/// How many calls of a tenant may run at once.
+#[derive(Debug, InputObject)]
+pub struct TenantRunningMaxSetInput {
+    /// The tenant.
+    tenant_id: ID,
+    /// How many, 1 to 100 000. Those that run already go on.
+    running_max: i32,
+}
+
 payloads! {
     /// The result of `creditBonusGrant`.
     CreditGrantPayload {
@@ -174,7 +183,7 @@ payloads! {
         /// The new version.
         plan: Plan,
     }
-    /// The result of `tenantPlanSet`.
+    /// The result of `tenantPlanSet` and `tenantRunningMaxSet`.
     CreditAccountPayload {
         /// The tenant's account as it is now.
         account: CreditAccount,
@@ -302,12 +311,28 @@ impl CreditAdminMutation {
             };
             catalog::set_tenant_plan(&caller.app, actor, wish).await
         };
-        let done = |row| CreditAccountPayload {
-            account: Some(CreditAccount(row)),
-            user_errors: Vec::new(),
-        };
-        payload(ctx, work, done, CreditAccountPayload::refused).await
+        payload(ctx, work, account_payload, CreditAccountPayload::refused).await
     }
+
+    /// Sets how many calls of a tenant may run at once; one more is refused as `RATE_LIMITED`. For
+    /// platform admins.
+    async fn tenant_running_max_set(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The bound.")] input: TenantRunningMaxSetInput,
+    ) -> Answer<CreditAccountPayload> {
+        let caller = caller(ctx);
+        let work = async {
+            let actor = caller.actor()?;
+            let tenant = TenantId::parse(&input.tenant_id)?;
+            accounts::set_running_max(&caller.app, actor, tenant, input.running_max.into()).await
+        };
+        payload(ctx, work, account_payload, CreditAccountPayload::refused).await
+    }
+}
+
+fn account_payload(row: credit_account::Model) -> CreditAccountPayload {
+    CreditAccountPayload { account: Some(CreditAccount(row)), user_errors: Vec::new() }
 }
 
 fn package_payload(row: credit_package::Model) -> CreditPackagePayload {

@@ -16,6 +16,9 @@ use crate::entity::function_price::AiFunctionType;
 use crate::entity::plan::PlanType;
 use crate::entity::{credit_account, credit_package, plan, usage_daily};
 use crate::error::{Error, Result};
+use crate::limits;
+use crate::limits::table::Limit;
+use crate::limits::who::Who;
 use crate::money::ratio;
 
 /// Everything that is told about a range of days.
@@ -109,6 +112,7 @@ pub async fn analyse(
     (from, to): (NaiveDate, NaiveDate),
 ) -> Result<Analytics> {
     actor.require(Permission::AnalyticsRead)?;
+    limits::service::take(app, &Who::actor(actor), Limit::Analytics, 1).await?;
     let days = (to - from).num_days() + 1;
     if !(1..=usage::DAYS_MAX).contains(&days) {
         return Err(Error::invalid(

@@ -7,9 +7,11 @@ use sea_orm::{EntityTrait, IntoActiveModel, TryInsertResult, Value};
 
 use crate::actor::{Actor, Permission};
 use crate::app::App;
+use crate::audit::{self, Action, Changes, Subject};
 use crate::batch::Lookup;
 use crate::credits::book::About;
 use crate::credits::catalog;
+use crate::credits::error::CreditError;
 use crate::credits::{ledger, period};
 use crate::db::{self, Rows, Txn};
 use crate::entity::credit_grant::GrantKind;
@@ -20,6 +22,10 @@ use crate::ids::{AccountId, GrantId, ResetId, TenantId};
 
 /// Days of free credits for a tenant that never subscribed.
 const TRIAL_DAYS: i64 = 30;
+/// Calls of a tenant that run at once at most, unless a platform admin decided otherwise.
+const RUNNING_MAX: i64 = 1_000;
+/// What a platform admin may decide at most: more than a node runs in all.
+const RUNNING_MAX_MAX: i64 = 100_000;
 
 /// The account of the actor's tenant; opened on first use.
 pub async fn get(app: &App, actor: &Actor) -> Result<credit_account::Model> {
@@ -38,6 +44,41 @@ pub async fn of_tenant(app: &App, tenant: TenantId) -> Result<credit_account::Mo
 /// The account of a tenant, if it was opened. Read together with those that others ask for.
 pub async fn find(app: &App, tenant: TenantId) -> Result<Option<credit_account::Model>> {
     app.batches.find::<Accounts>(app, tenant).await
+}
+
+/// Sets how many calls of a tenant may run at once. Those that run go on.
+pub async fn set_running_max(
+    app: &App,
+    actor: &Actor,
+    tenant: TenantId,
+    max: i64,
+) -> Result<credit_account::Model> {
+    actor.require(Permission::Platform)?;
+    if !(1..=RUNNING_MAX_MAX).contains(&max) {
+        return Err(Error::invalid(
+            "input.runningMax",
+            "1〜100000で指定してください。",
+            "must be 1 to 100000",
+        ));
+    }
+    let account = of_tenant(app, tenant).await?;
+    let now = app.clock.db_now();
+    let txn = app.db.begin().await?;
+    // The lock comes first, so that the record says what was replaced.
+    let sql = "UPDATE ai_credit_accounts SET updated_at = updated_at WHERE id = $1 RETURNING *";
+    let before: Option<credit_account::Model> =
+        db::one(&*txn, sql, vec![account.id.into()]).await?;
+    let before = before.ok_or(CreditError::AccountClosed)?;
+    let sql = "UPDATE ai_credit_accounts SET running_max = $2, updated_at = $3
+               WHERE id = $1 AND deleted_at IS NULL RETURNING *";
+    let set: Option<credit_account::Model> =
+        db::one(&*txn, sql, vec![account.id.into(), max.into(), now.into()]).await?;
+    let set = set.ok_or(CreditError::AccountClosed)?;
+    let changes = Changes::new().plain("runningMax", &before.running_max, &max);
+    let subject = Subject::of("tenant", tenant.0).in_tenant(tenant).changing(changes);
+    audit::record(app, &txn, actor, Action::TenantRunningMaxSet, subject).await?;
+    txn.commit().await?;
+    Ok(set)
 }
 
 /// Reads accounts by their tenants.
@@ -114,6 +155,8 @@ fn new_account(
         time_zone: tenant.time_zone.clone(),
         current_balance: 0,
         held: 0,
+        running: 0,
+        running_max: RUNNING_MAX,
         version: 0,
         next_due_at: period::start_of_day(next, zone),
         entitled_until: Some(tenant.created_at + TimeDelta::days(TRIAL_DAYS)),

@@ -10,7 +10,7 @@ use crate::db::{self, Rows, Txn};
 use crate::entity::credit_hold::HoldState;
 use crate::entity::function_price::AiFunctionType;
 use crate::entity::{credit_account, credit_hold};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{AccountId, ExecutionId, HoldId, UserId};
 
 /// Credits that a call wants to set aside.
@@ -40,6 +40,11 @@ pub enum Admission {
         available: i64,
         /// Credits that others hold.
         held: i64,
+    },
+    /// As many calls run as the tenant may have at once.
+    Busy {
+        /// How many that is.
+        max: i64,
     },
     /// The account is closed or gone.
     Closed,
@@ -83,7 +88,7 @@ pub async fn admit(txn: &mut Txn, wants: &[Want], now: DateTime<Utc>) -> Result<
     Ok(answers)
 }
 
-/// Holds all that is wished, on the accounts that cover it and have nothing due.
+/// Holds all that is wished, on the accounts that cover it, have room for it and nothing due.
 async fn hold_wished(
     txn: &Txn,
     wants: &[Want],
@@ -93,7 +98,8 @@ async fn hold_wished(
     let mut rows = Rows::default();
     for (id, indexes) in by_account {
         let wished = indexes.iter().filter_map(|index| wants.get(*index)?.amounts.first());
-        rows.push([Value::from(*id), wished.sum::<i64>().into()]);
+        let count = i64::try_from(indexes.len()).map_err(Error::broken)?;
+        rows.push([Value::from(*id), wished.sum::<i64>().into(), count.into()]);
     }
     if rows.is_empty() {
         return Ok(HashMap::new());
@@ -101,8 +107,10 @@ async fn hold_wished(
     let (table, mut values) = rows.table(&**txn, 2);
     let sql = format!(
         "UPDATE ai_credit_accounts
-         SET held = held + v.column2, version = version + 1, updated_at = $1 FROM {table}
-         WHERE id = v.column1 AND current_balance - held >= v.column2 AND next_due_at > $1
+         SET held = held + v.column2, running = running + v.column3, version = version + 1,
+         updated_at = $1 FROM {table}
+         WHERE id = v.column1 AND current_balance - held >= v.column2
+         AND running_max - running >= v.column3 AND next_due_at > $1
          AND deleted_at IS NULL RETURNING {}",
         ledger::account_columns()
     );
@@ -125,30 +133,35 @@ async fn admit_some(
         return Ok(vec![Admission::Due; wants.len()]);
     }
     let (answers, taken) = share_out(&account, wants);
-    if taken > 0 {
+    if taken.1 > 0 {
         let held = add_held(txn, id, taken, now).await?;
         ledger::announce(txn, &held, now);
     }
     Ok(answers)
 }
 
-/// In the order of their arrival, each gets the first of its amounts that is still free.
-fn share_out(account: &credit_account::Model, wants: &[&Want]) -> (Vec<Admission>, i64) {
+/// In the order of their arrival, each gets the first of its amounts that is still free. Answers
+/// also the credits that are taken, and by how many.
+fn share_out(account: &credit_account::Model, wants: &[&Want]) -> (Vec<Admission>, (i64, i64)) {
     let mut available = account.current_balance - account.held;
-    let mut taken = 0;
-    let answers = wants
-        .iter()
-        .map(|want| match want.amounts.iter().position(|amount| *amount <= available) {
-            Some(choice) => {
-                let amount = want.amounts.get(choice).copied().unwrap_or(0);
+    let (mut taken, mut count) = (0, 0);
+    let mut share = |want: &&Want| {
+        if account.running + count >= account.running_max {
+            return Admission::Busy { max: account.running_max };
+        }
+        let fits = |amount: &i64| *amount <= available;
+        match want.amounts.iter().enumerate().find(|(_, amount)| fits(amount)) {
+            Some((choice, amount)) => {
                 available -= amount;
                 taken += amount;
+                count += 1;
                 Admission::Admitted { choice, version: account.version }
             }
             None => Admission::Insufficient { available, held: account.held + taken },
-        })
-        .collect();
-    (answers, taken)
+        }
+    };
+    let answers = wants.iter().map(&mut share).collect();
+    (answers, (taken, count))
 }
 
 async fn lock(txn: &Txn, id: AccountId) -> Result<Option<credit_account::Model>> {
@@ -160,13 +173,14 @@ async fn lock(txn: &Txn, id: AccountId) -> Result<Option<credit_account::Model>>
 async fn add_held(
     txn: &Txn,
     id: AccountId,
-    amount: i64,
+    (amount, count): (i64, i64),
     now: DateTime<Utc>,
 ) -> Result<credit_account::Model> {
-    let sql = "UPDATE ai_credit_accounts SET held = held + $2, updated_at = $3
-               WHERE id = $1 RETURNING *";
-    let held = db::one(&**txn, sql, vec![id.into(), amount.into(), now.into()]).await?;
-    held.ok_or_else(|| crate::error::Error::broken("a locked account is gone"))
+    let sql = "UPDATE ai_credit_accounts SET held = held + $2, running = running + $3,
+               updated_at = $4 WHERE id = $1 RETURNING *";
+    let values = vec![id.into(), amount.into(), count.into(), now.into()];
+    let held = db::one(&**txn, sql, values).await?;
+    held.ok_or_else(|| Error::broken("a locked account is gone"))
 }
 
 /// A hold to write for an admitted want.
@@ -232,7 +246,7 @@ pub async fn mark_in_flight(
     // The state travels as a value, lest the planner go by the index of all that are active.
     let sql = format!(
         "UPDATE ai_credit_holds SET in_flight_at = $1 FROM {table}
-         WHERE id = v.column1 AND state = $2 RETURNING id"
+         WHERE id = v.column1 AND state = $2 AND lease_until > $1 RETURNING id"
     );
     values.splice(0..0, [now.into(), HoldState::Active.as_str().into()]);
     let marked: Vec<Marked> = db::all(&**txn, sql, values).await?;

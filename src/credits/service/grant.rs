@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::actor::{Actor, Permission};
 use crate::app::App;
-use crate::audit::{self, Action, Subject};
+use crate::audit::{self, Action, Changes, Subject};
 use crate::credits::book::About;
 use crate::credits::error::CreditError;
 use crate::credits::ledger::{self, OpenAccount};
@@ -85,13 +85,14 @@ pub async fn grant_bonus(app: &App, actor: &Actor, bonus: Bonus) -> Result<credi
         About { user: Some(actor.user_id), description: bonus.description, ..About::default() };
     open.book.add_grant(grant.clone(), TransactionType::Bonus, about);
     ledger::save(&mut txn, vec![open], now).await?;
-    let subject = Subject {
-        entity_type: "credit_grant",
-        entity_id: grant_id.0,
-        tenant: Some(bonus.tenant),
-        data: json!({ "credits": bonus.credits, "expiresAt": bonus.expires_at }),
-    };
-    audit::record(&txn, actor, Action::CreditBonusGranted, subject, now).await?;
+    let changes = Changes::new().plain("credits", &None, &Some(bonus.credits)).plain(
+        "expiresAt",
+        &None,
+        &bonus.expires_at,
+    );
+    let subject = Subject::of("credit_grant", grant_id.0).in_tenant(bonus.tenant);
+    let subject = subject.changing(changes);
+    audit::record(app, &txn, actor, Action::CreditBonusGranted, subject).await?;
     txn.commit().await?;
     Ok(grant)
 }
@@ -105,17 +106,30 @@ pub struct Purchase {
     pub credits: i64,
     /// What was paid, in yen.
     pub price: i64,
-    /// The purchase; a second grant for it is refused by the ledger.
+    /// The purchase; a second grant for it finds the first.
     pub reference: uuid::Uuid,
 }
 
-/// Grants credits that were paid for: the one place where a payment becomes credits.
+/// Grants credits that were paid for: the one place where a payment becomes credits. A payment that
+/// was granted before answers that grant.
 pub async fn grant_purchase(
     txn: &mut Txn,
     purchase: Purchase,
     now: DateTime<Utc>,
 ) -> Result<credit_grant::Model> {
     let mut open = ledger::open(txn, purchase.account).await?.ok_or(CreditError::AccountClosed)?;
+    // Under the account's lock, so that of two grants at once the second finds the first.
+    let known = credit_grant::Entity::of_account(purchase.account)
+        .filter(credit_grant::Column::Kind.eq(GrantKind::Purchased))
+        .filter(credit_grant::Column::ReferenceId.eq(purchase.reference))
+        .one(&**txn)
+        .await?;
+    if let Some(grant) = known {
+        return Ok(grant);
+    }
+    if open.book.current + purchase.credits > BALANCE_MAX {
+        return Err(CreditError::BalanceTooLarge.into());
+    }
     let grant = credit_grant::Model {
         id: GrantId::new(),
         account_id: purchase.account,
@@ -244,13 +258,11 @@ pub async fn refund(app: &App, actor: &Actor, refund: Refund) -> Result<credit_t
     ledger::save(&mut txn, vec![open], now).await?;
     let sql = "UPDATE ai_executions SET credits_refunded = credits_refunded + $2 WHERE id = $1";
     db::execute(&*txn, sql, vec![execution.id.into(), credits.into()]).await?;
-    let subject = Subject {
-        entity_type: "execution",
-        entity_id: execution.id.0,
-        tenant: Some(refund.tenant),
-        data: json!({ "credits": credits }),
-    };
-    audit::record(&txn, actor, Action::CreditRefunded, subject, now).await?;
+    let (before, after) = (execution.credits_refunded, execution.credits_refunded + credits);
+    let subject = Subject::of("execution", execution.id.0)
+        .in_tenant(refund.tenant)
+        .changing(Changes::new().plain("creditsRefunded", &before, &after));
+    audit::record(app, &txn, actor, Action::CreditRefunded, subject).await?;
     let row = credit_transaction::Entity::of_account_and_id(execution.account_id, line)
         .one(&*txn)
         .await?;

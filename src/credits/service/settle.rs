@@ -280,7 +280,8 @@ async fn lower(
         "UPDATE ai_credit_accounts SET held = held - v.column2,
          current_balance = current_balance - v.column3,
          total_used_credits = total_used_credits + v.column3,
-         version = version + v.column4, updated_at = $1 FROM {table}
+         running = running - v.column4, version = version + v.column4, updated_at = $1
+         FROM {table}
          WHERE id = v.column1 RETURNING {}",
         ledger::account_columns()
     );

@@ -111,6 +111,9 @@ pub enum InvalidMailSettings {
     /// Our own address has no host.
     #[error("PUBLIC_URL has no host")]
     PublicUrl,
+    /// `EMAIL_CA` is no list of certificates.
+    #[error("EMAIL_CA holds no certificate in PEM, or one that cannot be read")]
+    Authority,
     /// TLS could not be set up, for instance without trusted root certificates.
     #[error("TLS for EMAIL_SERVER cannot be set up")]
     Tls,

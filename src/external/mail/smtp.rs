@@ -11,7 +11,9 @@ use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
 use lettre::transport::smtp::Error as SmtpError;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
-use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
+use lettre::transport::smtp::client::{
+    AsyncSmtpConnection, Certificate, TlsParameters, TlsParametersBuilder,
+};
 use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{Address, transport::smtp::response::Severity};
@@ -78,16 +80,17 @@ struct Fault {
 }
 
 impl SmtpMailer {
-    /// Checks the settings; connects to nothing. `public_url` is our own address, `patience` is for
+    /// Checks the settings; connects to nothing. The server comes with the certificates in PEM that
+    /// it is trusted by besides the system's. `public_url` is our own address, `patience` is for
     /// each step: connecting, signing in, each command, the mail itself.
     pub fn new(
-        server: &Secret,
+        (server, authorities): (&Secret, Option<&str>),
         from: &str,
         public_url: &str,
         patience: Duration,
     ) -> Result<Self, InvalidMailSettings> {
         let from = from.parse().map_err(|_| InvalidMailSettings::From)?;
-        let server = Server::parse(&server.0)?;
+        let server = Server::parse(&server.0, authorities)?;
         let host = host_of(public_url)?;
         Ok(Self { server, from, host, patience, parked: Mutex::default() })
     }
@@ -261,7 +264,7 @@ impl From<Fault> for MailFailure {
 }
 
 impl Server {
-    fn parse(url: &str) -> Result<Self, InvalidMailSettings> {
+    fn parse(url: &str, authorities: Option<&str>) -> Result<Self, InvalidMailSettings> {
         const INVALID: InvalidMailSettings = InvalidMailSettings::Server;
         let url = Url::parse(url).map_err(|_| INVALID)?;
         let has_more = !matches!(url.path(), "" | "/");
@@ -277,7 +280,7 @@ impl Server {
             (user, Some(password)) => Some(Credentials::new(decode(user)?, decode(password)?)),
             (_, None) => return Err(INVALID),
         };
-        let parameters = || TlsParameters::new(host.clone()).map_err(|_| InvalidMailSettings::Tls);
+        let parameters = || trusting(&host, authorities);
         let (encryption, usual_port) = match url.scheme() {
             "smtps" => (Encryption::Tls(parameters()?), 465),
             "smtp" if is_this_machine(&host) => (Encryption::None, 25),
@@ -288,6 +291,20 @@ impl Server {
         let port = url.port().unwrap_or(usual_port);
         Ok(Self { host, port, encryption, credentials })
     }
+}
+
+/// How a server of that name is known: by the system's authorities, and by these.
+fn trusting(host: &str, authorities: Option<&str>) -> Result<TlsParameters, InvalidMailSettings> {
+    let builder = TlsParameters::builder(host.to_owned());
+    let Some(pem) = authorities else {
+        return builder.build().map_err(|_| InvalidMailSettings::Tls);
+    };
+    if !pem.contains("-----BEGIN CERTIFICATE-----") {
+        return Err(InvalidMailSettings::Authority);
+    }
+    let added = Certificate::from_pem(pem.as_bytes()).map(|own| builder.add_root_certificate(own));
+    let built = added.and_then(TlsParametersBuilder::build);
+    built.map_err(|_| InvalidMailSettings::Authority)
 }
 
 fn is_this_machine(host: &str) -> bool {

@@ -6,7 +6,7 @@ use async_graphql::Variables;
 use async_graphql::parser::parse_query;
 use async_graphql::parser::types::ExecutableDocument;
 
-use super::{CostTable, Limits, Refusal, Weight, cost, lexical, refusal_of_parser};
+use super::{CostTable, Limits, Refusal, Weight, cost, lexical, refusal_of_parser, roots};
 
 /// A document that was scanned and parsed, to be weighed with each caller's variables.
 pub struct Document {
@@ -53,6 +53,21 @@ impl Document {
             self.constant.get_or_init(|| weight);
         }
         Ok(weight)
+    }
+
+    /// Root fields that an operation executes with these variables: each alias, each repetition,
+    /// nothing that `@skip` or `@include` leaves out; 1 at least.
+    ///
+    /// # Errors
+    ///
+    /// The operation cannot be told.
+    pub fn count_roots(
+        &self,
+        operation_name: Option<&str>,
+        variables: &Variables,
+    ) -> Result<usize, Refusal> {
+        let chosen = cost::choose(&self.parsed, operation_name)?;
+        Ok(roots::count(&self.parsed, &chosen.node, variables))
     }
 
     /// Lexical tokens of its text, a measure of what it takes in memory.

@@ -11,6 +11,7 @@ mod conflicts;
 mod cost;
 mod document;
 mod lexical;
+mod roots;
 mod table;
 mod values;
 mod variables;

@@ -36,6 +36,8 @@ use keyset::{Key, Side};
 const PAGE_DEFAULT: i32 = 25;
 /// Entries of a page at most.
 const PAGE_MAX: i32 = 100;
+/// Entries of an export at most.
+const BULK_MAX: i32 = 1_000;
 /// Fields of an `orderBy` at most.
 const ORDER_MAX: usize = 4;
 
@@ -142,7 +144,25 @@ impl<'a, F: OrderField> List<'a, F> {
 
     /// Reads the page, or refuses with everything that was wrong.
     pub async fn page(mut self, args: PageArgs) -> Result<Page<<F::Entity as EntityTrait>::Model>> {
-        let (side, size) = self.size(&args);
+        let walk = self.size(&args);
+        self.walk(args, walk).await
+    }
+
+    /// A larger page from the front, for use elsewhere: 1 to 1000 entries.
+    pub async fn in_bulk(
+        mut self,
+        first: Option<i32>,
+        after: Option<String>,
+    ) -> Result<Page<<F::Entity as EntityTrait>::Model>> {
+        let size = self.checked(("first", first.unwrap_or(BULK_MAX)), BULK_MAX);
+        self.walk(PageArgs { first, after, ..PageArgs::default() }, (Side::After, size)).await
+    }
+
+    async fn walk(
+        mut self,
+        args: PageArgs,
+        (side, size): (Side, u16),
+    ) -> Result<Page<<F::Entity as EntityTrait>::Model>> {
         let keys = keys(&self.order)?;
         let sort = signature(&self.order);
         let after = self.place("after", args.after.as_deref(), &sort, &keys);
@@ -187,13 +207,17 @@ impl<'a, F: OrderField> List<'a, F> {
             (None, Some(last)) => ("last", last, Side::Before),
             (first, None) => ("first", first.unwrap_or(PAGE_DEFAULT), Side::After),
         };
+        (side, self.checked((name, number), PAGE_MAX))
+    }
+
+    fn checked(&mut self, (name, number): (&str, i32), max: i32) -> u16 {
         match u16::try_from(number) {
-            Ok(size) if (1..=PAGE_MAX).contains(&number) => (side, size),
+            Ok(size) if (1..=max).contains(&number) => size,
             Ok(_) | Err(_) => {
-                let ja = format!("1から{PAGE_MAX}までの数を指定してください。");
-                let en = format!("Ask for 1 to {PAGE_MAX} entries.");
+                let ja = format!("1から{max}までの数を指定してください。");
+                let en = format!("Ask for 1 to {max} entries.");
                 self.violations.push(Violation::new(name, ja, en));
-                (side, 0)
+                0
             }
         }
     }
@@ -304,6 +328,16 @@ impl<M> Page<M> {
             has_previous_page: self.has_previous,
             count: self.count,
         }
+    }
+
+    /// Whether entries follow this page.
+    pub fn has_next(&self) -> bool {
+        self.has_next
+    }
+
+    /// The cursor of the last entry; none when the page is empty.
+    pub fn end_cursor(&self) -> Option<String> {
+        self.entries.last().map(|(cursor, _)| cursor.clone())
     }
 
     /// The rows, for what has to be loaded for all of them at once.

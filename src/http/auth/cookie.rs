@@ -10,6 +10,10 @@ pub(super) const SESSION: Cookie =
 pub(super) const VISIT: Cookie =
     Cookie { name: "__Host-musubi-visit", same_site: "Lax", seconds: 600 };
 
+/// What a hand-over from another site is bound to.
+pub(super) const HAND_OVER: Cookie =
+    Cookie { name: "__Host-musubi-hand-over", same_site: "Strict", seconds: 600 };
+
 /// A cookie that scripts cannot read.
 pub(super) struct Cookie {
     name: &'static str,

@@ -8,6 +8,7 @@ use crate::http::auth::{Visit, cookie, json_answer, page, tokens_body};
 use crate::http::reply::Refusal;
 use crate::identity::sign_in::link::{self, LinkRequest};
 use crate::identity::sign_in::session::Tokens;
+use crate::limits::table::Limit;
 
 /// Asks for a link (POST), or shows the page that a link leads to (GET).
 pub(super) async fn answer(visit: Visit) -> Result<Response, Refusal> {
@@ -15,10 +16,7 @@ pub(super) async fn answer(visit: Visit) -> Result<Response, Refusal> {
 }
 
 async fn request(visit: Visit) -> Result<Response, Refusal> {
-    let is_allowed = visit.address().is_none_or(|address| visit.shared.links().allows(address));
-    if !is_allowed {
-        return Err(Refusal::too_often(visit.lang));
-    }
+    visit.count(Limit::SignInLinks).await?;
     let body = visit.json()?;
     let text = |name: &str| body.get(name).and_then(Value::as_str);
     let asked = LinkRequest {
@@ -50,13 +48,13 @@ pub(super) async fn confirm(visit: Visit) -> Result<Response, Refusal> {
     if visit.is_json() {
         let body = visit.json()?;
         let token = body.get("token").and_then(Value::as_str).unwrap_or_default();
-        let redeemed = link::redeem(app, token, visit.device()).await;
+        let redeemed = link::redeem(app, token, visit.visitor()).await;
         let (tokens, _) = redeemed.map_err(|error| Refusal::of(&error, visit.lang))?;
         let body = tokens_body(&tokens, false, app.clock.now());
         return Ok(json_answer(StatusCode::OK, &body));
     }
     let token = visit.form_token().unwrap_or_default();
-    match link::redeem(app, token, visit.device()).await {
+    match link::redeem(app, token, visit.visitor()).await {
         Ok((tokens, return_to)) => {
             let way_on = visit.way_on(return_to.as_deref()).unwrap_or_else(|| visit.home());
             Ok(go_on(&tokens, &way_on))

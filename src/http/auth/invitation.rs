@@ -14,7 +14,7 @@ pub(super) async fn answer(visit: Visit) -> Result<Response, Refusal> {
         return Ok(landing(&visit));
     }
     let token = visit.form_token().unwrap_or_default();
-    let accepted = invitation::accept(visit.shared.app(), token, visit.device()).await;
+    let accepted = invitation::accept(visit.shared.app(), token, visit.visitor()).await;
     Ok(match accepted {
         Ok(tokens) => go_on(&tokens, &visit.home()),
         Err(error) => sorry(&visit, &error),

@@ -10,8 +10,9 @@
 //! | `GET /auth/{provider}/callback` | `?code=&state=` | a cookie and a way on |
 //! | `POST /auth/refresh` | the cookie; or JSON `{ refreshToken }` | an access token |
 //! | `POST /auth/sign-out` | cookie, `{ refreshToken }` or bearer | 204 |
-//! | `POST /auth/hand-over` | bearer, `{ target, consent }` | `{ code, url }` |
-//! | `POST /auth/hand-over/redeem` | `{ code }` from the target's page | cookie, access token |
+//! | `POST /auth/hand-over/begin` | from the target's page | a cookie, `{ challenge }` |
+//! | `POST /auth/hand-over` | bearer, `{ target, consent, challenge }` | `{ code, url }` |
+//! | `POST /auth/hand-over/redeem` | `{ code, replace, unbound }`, there | cookie, access token |
 //! | `GET`, `POST /auth/invitation` | `?token=`; the button | a page; a cookie and a way on |
 //! | `GET /.well-known/jwks.json` | | the keys that verify access tokens |
 
@@ -36,20 +37,37 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
-use crate::actor::Permission;
+use crate::actor::{Permission, Source};
+use crate::audit::{self, Action, Attempt};
 use crate::error::Lang;
 use crate::graphql::engine::OperationKind;
 use crate::http::access::{self, Origin};
-use crate::http::client::{self, Peer};
+use crate::http::client;
 use crate::http::envelope::{self, RequestId};
 use crate::http::reply::{self, Refusal};
 use crate::http::{Shared, body};
 use crate::identity;
 use crate::identity::origins::Place;
-use crate::identity::sign_in::session::{self as sessions, Tokens};
+use crate::identity::sign_in::session::{self as sessions, Tokens, Visitor};
+use crate::ids::TenantId;
+use crate::limits;
+use crate::limits::table::Limit;
+use crate::limits::who::Who;
 
 /// The longest body that is read here, in bytes.
 const BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// The paths that have no name of a provider in them.
+const PATHS: &[&str] = &[
+    "/auth/email",
+    "/auth/email/confirm",
+    "/auth/refresh",
+    "/auth/sign-out",
+    "/auth/hand-over",
+    "/auth/hand-over/begin",
+    "/auth/hand-over/redeem",
+    "/auth/invitation",
+];
 
 /// All routes of signing in.
 pub(super) fn routes() -> Router<Shared> {
@@ -64,6 +82,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/auth/refresh", any(|s, r| visit(s, r, &[Method::POST], session::refresh)))
         .route("/auth/sign-out", any(|s, r| visit(s, r, &[Method::POST], session::sign_out)))
         .route("/auth/hand-over", any(|s, r| visit(s, r, &[Method::POST], hand_over::create)))
+        .route("/auth/hand-over/begin", any(|s, r| visit(s, r, &[Method::POST], hand_over::begin)))
         .route(
             "/auth/hand-over/redeem",
             any(|s, r| visit(s, r, &[Method::POST], hand_over::redeem)),
@@ -91,6 +110,8 @@ struct Visit {
     site: Option<Arc<Place>>,
     lang: Lang,
     body: Bytes,
+    /// For the record.
+    source: Arc<Source>,
 }
 
 /// Judges where a request comes from, reads its body, and adds what every answer here carries.
@@ -150,13 +171,62 @@ where
         Origin::Own => None,
         Origin::Listed { site, .. } => site.clone(),
     };
-    let visit = Visit { shared, parts, site, lang, body };
+    let source = client::source(&shared, &parts, &RequestId::of(&parts.extensions));
+    let visit = Visit { shared, parts, site, lang, body, source };
+    let visitor = Refused::of(&visit);
     let is_attempt = visit.parts.method == Method::POST && !visit.has_own_secret();
-    let is_allowed = |address| visit.shared.attempts().allows(address);
-    if is_attempt && !visit.address().is_none_or(is_allowed) {
-        return Err(Refusal::too_often(lang));
+    let counted = if is_attempt { visit.count(Limit::SignInTries).await } else { Ok(()) };
+    let response = match counted {
+        Ok(()) => answer(visit).await,
+        Err(refusal) => Err(refusal),
+    };
+    let status = response.as_ref().map_or_else(Refusal::status, Response::status);
+    visitor.note(status);
+    response
+}
+
+/// What the audit record says of somebody who did not come in.
+struct Refused {
+    shared: Shared,
+    source: Arc<Source>,
+    tenant: Option<TenantId>,
+    /// The path as we name it; none when nothing was shown that could be refused.
+    path: Option<&'static str>,
+}
+
+impl Refused {
+    fn of(visit: &Visit) -> Self {
+        let parts = &visit.parts;
+        // A page asks for a token before it knows whether anybody is signed in.
+        let is_shown = parts.method == Method::GET
+            || !visit.body.is_empty()
+            || visit.session_cookie().is_some()
+            || parts.headers.contains_key(header::AUTHORIZATION);
+        let named = PATHS.iter().find(|path| **path == parts.uri.path()).copied();
+        let path = named.unwrap_or("/auth/{provider}");
+        Self {
+            shared: visit.shared.clone(),
+            source: Arc::clone(&visit.source),
+            tenant: visit.site.as_ref().map(|site| site.tenant),
+            path: is_shown.then_some(path),
+        }
     }
-    answer(visit).await
+
+    fn note(&self, status: StatusCode) {
+        let action = match status {
+            StatusCode::TOO_MANY_REQUESTS => Action::RateLimited,
+            StatusCode::BAD_REQUEST
+            | StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN
+            | StatusCode::CONFLICT
+            | StatusCode::GONE
+            | StatusCode::UNPROCESSABLE_ENTITY => Action::SignInRefused,
+            _ => return,
+        };
+        let Some(what) = self.path else { return };
+        let (tenant, source) = (self.tenant, &self.source);
+        audit::attempt(self.shared.app(), Attempt { action, what, actor: None, tenant, source });
+    }
 }
 
 impl Visit {
@@ -196,11 +266,12 @@ impl Visit {
         ["/auth/refresh", "/auth/sign-out"].contains(&self.parts.uri.path())
     }
 
-    /// The sender's address.
-    fn address(&self) -> Option<std::net::IpAddr> {
-        let peer = self.parts.extensions.get::<Peer>()?;
-        let trusted = &self.shared.app().config.trusted_proxies;
-        Some(client::address(peer.0, &self.parts.headers, trusted))
+    /// Counts a try against what the sender's address may.
+    async fn count(&self, limit: Limit) -> Result<(), Refusal> {
+        let app = self.shared.app();
+        let Some(address) = client::sender(&self.shared, &self.parts) else { return Ok(()) };
+        let taken = limits::service::take(app, &Who::address(app, Some(address)), limit, 1).await;
+        taken.map_err(|_| Refusal::too_often(self.lang))
     }
 
     /// The refresh token in the cookie, where the page may use it: our own pages and those of
@@ -213,8 +284,9 @@ impl Visit {
         cookie::SESSION.read(&self.parts.headers).filter(|_| is_own)
     }
 
-    fn device(&self) -> String {
-        client::device(&self.parts.headers)
+    fn visitor(&self) -> Visitor {
+        let source = Arc::clone(&self.source);
+        Visitor { device: client::device(&self.parts.headers), source }
     }
 
     /// Our own scheme and host, as the browser knows them: one of the site's origins that is in

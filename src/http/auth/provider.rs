@@ -113,14 +113,14 @@ async fn arrive(visit: &Visit, journey: Journey) -> Response {
         // Whoever ended the session meanwhile did not want what it began.
         let linked = async {
             let user = session::open(app, session).await?.user_id;
-            sign_in::link(app, user, provider, &identity).await
+            sign_in::link(app, (user, &visit.source), provider, &identity).await
         };
         return match linked.await {
             Ok(_) => (StatusCode::SEE_OTHER, [(header::LOCATION, return_to)]).into_response(),
             Err(error) => sorry(visit, &error),
         };
     }
-    match sign_in::sign_in(app, provider, &identity, (tenant, visit.device())).await {
+    match sign_in::sign_in(app, provider, &identity, (tenant, visit.visitor())).await {
         Ok(tokens) => go_on(&tokens, &return_to),
         Err(error) => sorry(visit, &error),
     }
@@ -174,12 +174,12 @@ fn place(id: Uuid) -> Place {
 }
 
 /// A verifier of 43 letters (RFC 7636 §4.1).
-fn random() -> Result<String, Error> {
+pub(super) fn random() -> Result<String, Error> {
     Ok(URL_SAFE_NO_PAD.encode(crate::crypto::random_secret()?))
 }
 
 /// The S256 challenge of a verifier (RFC 7636 §4.2).
-fn challenge(verifier: &str) -> String {
+pub(super) fn challenge(verifier: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, verifier.as_bytes());
     URL_SAFE_NO_PAD.encode(digest)
 }

@@ -1,9 +1,12 @@
 //! Staying signed in, and signing out.
 
+use std::sync::Arc;
+
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::Value;
 
+use crate::actor::Actor;
 use crate::error::Error;
 use crate::http::access;
 use crate::http::auth::{Visit, cookie, json_answer, tokens_body};
@@ -19,7 +22,7 @@ pub(super) async fn refresh(visit: Visit) -> Result<Response, Refusal> {
     let in_cookie = visit.session_cookie();
     let is_in_cookie = carried.is_none();
     let token = carried.or(in_cookie).unwrap_or_default();
-    match session::renew(app, token).await {
+    match session::renew(app, token, &visit.source).await {
         Ok(tokens) => {
             let body = tokens_body(&tokens, is_in_cookie, app.clock.now());
             let mut response = json_answer(StatusCode::OK, &body);
@@ -47,10 +50,13 @@ pub(super) async fn sign_out(visit: Visit) -> Result<Response, Refusal> {
     let body = visit.json()?;
     let carried = body.get("refreshToken").and_then(Value::as_str);
     if let Some(token) = carried.or(visit.session_cookie()) {
-        session::sign_out(app, token).await.map_err(refused)?;
+        session::sign_out(app, token, &visit.source).await.map_err(refused)?;
     }
     match access::sign_in(app, &visit.parts.headers, visit.lang).await {
-        Ok(Some(actor)) => session::sign_out_actor(app, &actor).await.map_err(refused)?,
+        Ok(Some(actor)) => {
+            let actor = Actor { source: Arc::clone(&visit.source), ..actor };
+            session::sign_out_actor(app, &actor).await.map_err(refused)?;
+        }
         // Signed out already, or never in.
         Ok(None) | Err(Error::Unauthenticated) => {}
         Err(error) => return Err(refused(error)),

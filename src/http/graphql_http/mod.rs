@@ -17,7 +17,8 @@ use crate::http::envelope::{self, RequestId};
 use crate::http::operation::{self, Asker, Outcome, Verdict};
 use crate::http::overload::Place;
 use crate::http::reply::{self, Extent, Refusal};
-use crate::http::{Shared, access, body, graphql_ws};
+use crate::http::{Shared, access, body, client, graphql_ws};
+use crate::limits::who::Who;
 use negotiation::Media;
 pub(super) use params::from_object;
 
@@ -59,16 +60,20 @@ async fn respond(
     // Before the sign-in asks the database: what is refused must cost next to nothing.
     let place = shared.room().for_reading(&call).map_err(|full| Refusal::overload(full, lang))?;
     let app = shared.app().clone();
-    let actor = access::sign_in(&app, &parts.headers, lang)
-        .await
-        .map_err(|error| Refusal::sign_in(&error, lang))?;
-    let sender = (actor.as_ref(), access::sender(&parts.headers));
+    let source = client::source(shared, parts, id);
+    let actor = access::sign_in(&app, &parts.headers, lang).await.map_err(|error| {
+        access::note_refused(&app, &error, &source);
+        Refusal::sign_in(&error, lang)
+    })?;
+    let caller = Caller::new(app, actor, lang, source);
+    let sender = (caller.actor.as_ref(), access::sender(&parts.headers));
     if let Err(denied) = shared.documents().admit(shared, &mut call, sender).await {
-        let error = denied.error(lang, id.as_str());
-        let response = async_graphql::Response::from_errors(vec![error]);
-        return Ok(into_response(&Outcome { response, verdict: Verdict::Refused }, media));
+        let who = Who::of(shared.app(), caller.actor.as_ref(), &caller.source);
+        let asker = (&who, &Asker::of(&caller));
+        let errors = vec![denied.error(lang, id.as_str())];
+        let refused = operation::refuse(shared.app(), asker, errors).await;
+        return Ok(into_response(&refused, media));
     }
-    let caller = Caller { app, actor, lang, request_id: id.as_str().to_owned() };
     let outcome = run(shared, &parts.method, call, caller, place).await?;
     Ok(into_response(&outcome, media))
 }
@@ -97,10 +102,13 @@ async fn run(
     place: Place,
 ) -> Result<Outcome, Refusal> {
     let asker = Asker::of(&caller);
+    let app = shared.app();
+    let who = Who::of(app, caller.actor.as_ref(), &caller.source);
     let ready = match shared.engine().prepare(call, caller) {
         Prepared::Ready(ready) => ready,
         Prepared::Refused(refused) => {
-            return Ok(Outcome { response: refused.response, verdict: Verdict::Refused });
+            let errors = refused.response.errors;
+            return Ok(operation::refuse(app, (&who, &asker), errors).await);
         }
     };
     match ready.kind {
@@ -111,6 +119,9 @@ async fn run(
             let message = "Subscriptions travel by WebSocket (graphql-transport-ws) at this path.";
             return Err(Refusal::malformed(message));
         }
+    }
+    if let Err(limited) = operation::limit(app, (&who, &asker), ready.fields).await {
+        return Ok(limited);
     }
     let room = shared.room();
     let place = match place {
@@ -127,6 +138,10 @@ fn into_response(outcome: &Outcome, media: Media) -> Response {
         (Verdict::Executed, _) => (Extent::Executed, StatusCode::OK),
         (Verdict::Refused, Media::Json) => (Extent::Refused, StatusCode::OK),
         (Verdict::Refused, Media::GraphqlResponse) => (Extent::Refused, StatusCode::BAD_REQUEST),
+        (Verdict::Limited(_), Media::Json) => (Extent::Refused, StatusCode::OK),
+        (Verdict::Limited(_), Media::GraphqlResponse) => {
+            (Extent::Refused, StatusCode::TOO_MANY_REQUESTS)
+        }
         (Verdict::TimedOut, _) => (Extent::Refused, StatusCode::GATEWAY_TIMEOUT),
         (Verdict::Failed, _) => (Extent::Refused, StatusCode::INTERNAL_SERVER_ERROR),
     };
@@ -136,5 +151,8 @@ fn into_response(outcome: &Outcome, media: Media) -> Response {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media.content_type()));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.append(header::VARY, HeaderValue::from_static("accept"));
+    if let Verdict::Limited(seconds) = outcome.verdict {
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
     response
 }

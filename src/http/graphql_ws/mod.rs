@@ -13,10 +13,10 @@ use http::header;
 use http::request::Parts;
 
 use crate::http::Shared;
-use crate::http::access;
 use crate::http::envelope::{self, RequestId};
 use crate::http::reply::Refusal;
 use crate::http::server::Place;
+use crate::http::{access, client};
 
 const SUBPROTOCOL: &str = "graphql-transport-ws";
 /// The longest message that a client may send, in bytes.
@@ -50,7 +50,7 @@ pub(super) async fn upgrade(shared: &Shared, mut parts: Parts, id: &RequestId) -
     };
     let client = session::Client {
         lang: envelope::lang(&parts.headers),
-        request_id: id.as_str().to_owned(),
+        source: client::source(shared, &parts, id),
         sender: access::sender(&parts.headers),
     };
     let shared = shared.clone();

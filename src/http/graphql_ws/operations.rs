@@ -12,6 +12,7 @@ use futures_util::future::pending;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tracing::Instrument;
 
+use crate::actor::Source;
 use crate::error::{Code, Error, Lang};
 use crate::graphql::caller::Caller;
 use crate::graphql::engine::{Call, OperationKind, Prepared, ReadyOperation};
@@ -23,6 +24,7 @@ use crate::http::graphql_ws::protocol::{self, Close};
 use crate::http::operation::{self, Asker, Verdict};
 use crate::http::reply::{self, Body, Extent, our_error};
 use crate::identity;
+use crate::limits::who::Who;
 
 /// Operations that may run at once on one socket. A mutation counts until it is over, even when
 /// the client does not wait for it.
@@ -82,28 +84,33 @@ impl Operations {
         Self { shared, outbox, sender, running: Arc::default(), places, turns, started: 0 }
     }
 
+    /// The source of the next operation: the socket's, and the operation's number.
+    pub(super) fn source(&self, socket: &Source) -> Arc<Source> {
+        let request_id = format!("{}.{}", socket.request_id, self.started + 1).into();
+        Arc::new(Source { request_id, ..socket.clone() })
+    }
+
     /// Begins an operation. An id that is in use ends the socket.
     pub(super) async fn begin(
         &mut self,
         id: String,
         call: Call,
-        mut caller: Caller,
+        caller: Caller,
     ) -> Result<(), Close> {
         if self.running.lock().contains_key(&id) {
             return Err(Close::Duplicate(id));
         }
         self.started += 1;
         let number = self.started;
-        caller.request_id = format!("{}.{number}", caller.request_id);
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            let errors = [too_many(caller.lang, &caller.request_id)];
+            let errors = [too_many(caller.lang, caller.request_id())];
             self.outbox.send(protocol::error(&id, &errors)).await;
             return Ok(());
         };
         let (end, ended) = oneshot::channel();
         self.running.lock().insert(id.clone(), Operation { number, end });
         let slot = Slot { id, number, running: Arc::clone(&self.running) };
-        let span = tracing::info_span!("operation", request.id = caller.request_id);
+        let span = tracing::info_span!("operation", request.id = caller.request_id());
         let asker = Asker::of(&caller);
         let work = Box::new(Work {
             shared: self.shared.clone(),
@@ -211,12 +218,24 @@ impl Work {
             let refused = |error| self.asker.outcome(&error, Verdict::Refused).response.errors;
             caller.actor = Some(refreshed.map_err(refused)?);
         }
+        let app = self.shared.app();
+        let who = Who::of(app, caller.actor.as_ref(), &caller.source);
+        let asker = (&who, &self.asker);
         let sender = (caller.actor.as_ref(), self.sender);
         let admitted = self.shared.documents().admit(&self.shared, &mut call, sender).await;
-        admitted.map_err(|denied| vec![denied.error(self.asker.lang, &self.asker.request_id)])?;
+        if let Err(denied) = admitted {
+            let errors = vec![denied.error(self.asker.lang, &self.asker.request_id)];
+            return Err(operation::refuse(app, asker, errors).await.response.errors);
+        }
         match self.shared.engine().prepare(call, caller) {
-            Prepared::Refused(refused) => Err(refused.response.errors),
-            Prepared::Ready(ready) => Ok(ready),
+            Prepared::Refused(refused) => {
+                let errors = refused.response.errors;
+                Err(operation::refuse(app, asker, errors).await.response.errors)
+            }
+            Prepared::Ready(ready) => {
+                let limited = operation::limit(app, asker, ready.fields).await;
+                limited.map(|()| ready).map_err(|limited| limited.response.errors)
+            }
         }
     }
 
@@ -240,7 +259,7 @@ impl Work {
                 drop(response);
                 self.send(message).await
             }
-            Verdict::Refused | Verdict::TimedOut | Verdict::Failed => {
+            Verdict::Refused | Verdict::Limited(_) | Verdict::TimedOut | Verdict::Failed => {
                 Err(End::Error(outcome.response.errors))
             }
         };
@@ -275,7 +294,7 @@ impl Work {
     async fn send(&self, message: Message) -> Result<(), End> {
         if outbox::length(&message) > ANSWER_BYTES_MAX {
             tracing::error!("An answer was too long for a WebSocket");
-            let Asker { lang, request_id } = &self.asker;
+            let Asker { lang, request_id, .. } = &self.asker;
             let error = our_error(&Error::broken("too long"), *lang, request_id);
             return Err(End::Error(vec![error]));
         }

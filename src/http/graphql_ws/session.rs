@@ -1,6 +1,7 @@
 //! One socket from its handshake to its goodbye: sign-in, reading, pings, the token's end.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
@@ -12,7 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tungstenite::error::ProtocolError;
 
-use crate::actor::{Actor, Credential};
+use crate::actor::{Actor, Credential, Source};
 use crate::error::{Error, Lang};
 use crate::graphql::caller::Caller;
 use crate::http::Shared;
@@ -38,7 +39,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Who opened the socket, as far as the handshake tells.
 pub(super) struct Client {
     pub(super) lang: Lang,
-    pub(super) request_id: String,
+    pub(super) source: Arc<Source>,
     pub(super) sender: Sender,
 }
 
@@ -212,12 +213,9 @@ impl Session {
                 if self.is_over() {
                     return Err(Close::Forbidden);
                 }
-                let caller = Caller {
-                    app: self.shared.app().clone(),
-                    actor: actor.clone(),
-                    lang: self.client.lang,
-                    request_id: self.client.request_id.clone(),
-                };
+                let source = self.operations.source(&self.client.source);
+                let app = self.shared.app().clone();
+                let caller = Caller::new(app, actor.clone(), self.client.lang, source);
                 self.operations.begin(id, call, caller).await
             }
             Incoming::Complete { id } => {
@@ -233,7 +231,7 @@ impl Session {
             self.client.lang = Lang::from_accept_language(header);
         }
         let app = self.shared.app().clone();
-        let lang = self.client.lang;
+        let (lang, source) = (self.client.lang, Arc::clone(&self.client.source));
         let token = match find(&payload, "authorization") {
             None | Some(Value::Null) => None,
             Some(Value::String(token)) => Some(token.clone()),
@@ -243,7 +241,8 @@ impl Session {
             let Some(token) = token else { return Ok(None) };
             let sign_in = access::sign_in_with(&app, &token, lang);
             let answer = timeout(SIGN_IN_PATIENCE, sign_in).await;
-            answer.unwrap_or(Err(Error::Timeout)).map(Some)
+            let signed_in = answer.unwrap_or(Err(Error::Timeout));
+            signed_in.inspect_err(|error| access::note_refused(&app, error, &source)).map(Some)
         }));
         Ok(())
     }

@@ -27,6 +27,8 @@ pub struct ClientConfig {
     sign_in_providers: Vec<SignInProvider>,
     /// Languages of messages, as `Accept-Language` names them; the first is the usual one.
     locales: Vec<String>,
+    /// Stripe's key for pages; null where nobody pays: the sandbox.
+    stripe_publishable_key: Option<String>,
     /// The program's release.
     version: String,
 }
@@ -39,11 +41,13 @@ pub struct ClientConfigQuery;
 impl ClientConfigQuery {
     /// What a page needs to know before anybody is signed in. Open to everybody.
     async fn client_config(&self, ctx: &Context<'_>) -> Answer<ClientConfig> {
-        let providers = caller(ctx).app.oauth.offered().map(SignInProvider::from).collect();
+        let app = &caller(ctx).app;
+        let providers = app.oauth.offered().map(SignInProvider::from).collect();
         answer(ctx, async {
             Ok(ClientConfig {
                 sign_in_providers: providers,
                 locales: vec!["ja".to_owned(), "en".to_owned()],
+                stripe_publishable_key: app.config.stripe.publishable_key.clone(),
                 version: VERSION.to_owned(),
             })
         })

@@ -95,7 +95,8 @@ pub struct ApiKeyMutation;
 
 #[Object]
 impl ApiKeyMutation {
-    /// Makes an API key for the caller's tenant, which may have 100 in force. For ADMIN.
+    /// Makes an API key for the caller's tenant, which may have 100 in force; one more is refused
+    /// with `LIMIT_REACHED`. For ADMIN.
     async fn api_key_create(
         &self,
         ctx: &Context<'_>,

@@ -1,16 +1,22 @@
 //! Members and invitations in the API.
 
-use async_graphql::{Context, Description, ID, InputObject, Object, Result, SimpleObject};
+use std::collections::HashMap;
+
+use async_graphql::dataloader::Loader;
+use async_graphql::{Context, Description, Enum, ID, InputObject, Object, Result, SimpleObject};
 
 use crate::actor;
 use crate::entity::{invitation, membership, tenant};
 use crate::graphql::caller::{Answer, caller, payload};
+use crate::graphql::filter::{DateTimeFilter, EnumFilter, Nested, Terms, Where};
+use crate::graphql::loader::{LoadError, Source, load};
+use crate::graphql::page::OrderField;
 use crate::graphql::payload::int;
 use crate::graphql::scalars::DateTime;
 use crate::identity::graphql::{Role, Tenant, User, load_user};
 use crate::identity::service::invitation::{self as invitations, Invite, Invited};
-use crate::identity::service::member as members;
-use crate::ids::{InvitationId, MembershipId, TypedId};
+use crate::identity::service::member::{self as members, KeysOfGone};
+use crate::ids::{InvitationId, MembershipId, TypedId, UserId};
 use crate::loads;
 use crate::payloads;
 
@@ -38,6 +44,12 @@ impl Membership {
     /// When they joined.
     async fn joined_at(&self) -> DateTime {
         DateTime(self.0.created_at)
+    }
+
+    /// When they last began, went on with or moved a session to this tenant, within 90 days: to a
+    /// quarter of an hour. Null for all but the person and ADMINs.
+    async fn last_activity_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime>> {
+        Ok(load(ctx, Activity(self.0.user_id)).await?.map(DateTime))
     }
 
     /// Rises with every change, for `expectedVersion`.
@@ -109,6 +121,66 @@ impl Invitation {
     }
 }
 
+/// What members are sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+pub enum MembershipOrderField {
+    /// When they joined.
+    JoinedAt,
+}
+
+impl OrderField for MembershipOrderField {
+    type Entity = membership::Entity;
+
+    fn column(self) -> membership::Column {
+        match self {
+            Self::JoinedAt => membership::Column::CreatedAt,
+        }
+    }
+}
+
+/// Which members to list. All that is given must hold.
+#[derive(Clone, Debug, Default, InputObject)]
+pub struct MembershipWhere {
+    /// By role.
+    role: Option<EnumFilter<Role>>,
+    /// By the time at which they joined.
+    joined_at: Option<DateTimeFilter>,
+    /// All of these.
+    #[graphql(name = "AND")]
+    and: Option<Vec<MembershipWhere>>,
+    /// Any of these.
+    #[graphql(name = "OR")]
+    or: Option<Vec<MembershipWhere>>,
+    /// Not this.
+    #[graphql(name = "NOT")]
+    not: Option<Box<MembershipWhere>>,
+}
+
+impl Where for MembershipWhere {
+    fn terms(self, terms: &mut Terms) -> Nested<Self> {
+        terms.add("role", membership::Column::Role, self.role);
+        terms.add("joinedAt", membership::Column::CreatedAt, self.joined_at);
+        Nested { and: self.and, or: self.or, not: self.not }
+    }
+}
+
+/// What invitations are sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
+pub enum InvitationOrderField {
+    /// When the address was invited first.
+    CreatedAt,
+}
+
+impl OrderField for InvitationOrderField {
+    type Entity = invitation::Entity;
+
+    fn column(self) -> invitation::Column {
+        match self {
+            Self::CreatedAt => invitation::Column::CreatedAt,
+        }
+    }
+}
+
 /// Somebody to invite.
 #[derive(Debug, InputObject)]
 pub struct MembershipInviteInput {
@@ -127,6 +199,17 @@ pub struct MembershipRoleChangeInput {
     role: Role,
     /// The version that the caller saw.
     expected_version: Option<i32>,
+}
+
+/// A member who goes.
+#[derive(Debug, InputObject)]
+pub struct MembershipRemoveInput {
+    /// The membership.
+    id: ID,
+    /// Whether the API keys that the person made end, too: they know the secrets. Those that stay
+    /// have no `createdBy` any more.
+    #[graphql(default = true)]
+    revoke_api_keys: bool,
 }
 
 payloads! {
@@ -192,17 +275,19 @@ impl MemberMutation {
         payload(ctx, work, member_payload, MembershipPayload::refused).await
     }
 
-    /// Takes a member out of the tenant, which ends their sessions in it. The last ADMIN stays.
-    /// For ADMIN; anybody may leave by their own membership.
+    /// Takes a member out of the tenant, which ends their sessions in it, and the API keys that
+    /// they made. Not even an open door lets them in again, only a new invitation. The last ADMIN
+    /// stays. For ADMIN; anybody may leave by their own membership, and come back by an open door.
     async fn membership_remove(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The membership.")] id: ID,
+        #[graphql(desc = "Who goes.")] input: MembershipRemoveInput,
     ) -> Answer<MembershipPayload> {
         let caller = caller(ctx);
         let work = async {
             let actor = caller.actor()?;
-            members::remove(&caller.app, actor, MembershipId::parse(&id)?).await
+            let keys = if input.revoke_api_keys { KeysOfGone::End } else { KeysOfGone::Stay };
+            members::remove(&caller.app, actor, (MembershipId::parse(&input.id)?, keys)).await
         };
         payload(ctx, work, member_payload, MembershipPayload::refused).await
     }
@@ -214,6 +299,21 @@ fn invited_payload(row: invitation::Model) -> InvitationPayload {
 
 fn member_payload(row: membership::Model) -> MembershipPayload {
     MembershipPayload { membership: Some(Membership(row)), user_errors: Vec::new() }
+}
+
+/// A person's last activity in the caller's tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Activity(UserId);
+
+impl Loader<Activity> for Source {
+    type Value = chrono::DateTime<chrono::Utc>;
+    type Error = LoadError;
+
+    async fn load(&self, keys: &[Activity]) -> Result<HashMap<Activity, Self::Value>, LoadError> {
+        let people: Vec<UserId> = keys.iter().map(|key| key.0).collect();
+        let found = members::last_active(&self.app, self.actor()?, &people).await?;
+        Ok(found.into_iter().map(|(person, at)| (Activity(person), at)).collect())
+    }
 }
 
 loads! {

@@ -89,7 +89,7 @@ impl UserProfile {
         Money(money::Money::yen(self.0.profile.total_spent))
     }
 
-    /// When they were last active; null when it is not known.
+    /// When they were last active anywhere, to a quarter of an hour; null when it is not known.
     async fn last_activity(&self) -> Option<DateTime> {
         self.0.profile.last_activity.map(DateTime)
     }

@@ -3,13 +3,16 @@
 use async_graphql::{Context, Description, Enum, ID, InputObject, MaybeUndefined, Object, Result};
 
 use crate::credits::graphql::PlanType;
-use crate::entity::{invitation, membership, tenant};
+use crate::entity::tenant;
 use crate::graphql::caller::{Answer, answer, caller, payload};
 use crate::graphql::filter::{DateTimeFilter, EnumFilter, Nested, StringFilter, Terms, Where};
 use crate::graphql::page::{Connection, List, Order, OrderDirection, OrderField, PageArgs};
 use crate::graphql::payload::int;
 use crate::graphql::scalars::DateTime;
-use crate::identity::graphql::{ApiKey, Invitation, Membership, Role, Site};
+use crate::identity::graphql::member::{
+    InvitationOrderField, MembershipOrderField, MembershipWhere,
+};
+use crate::identity::graphql::{ApiKey, Invitation, Membership, Site};
 use crate::identity::service::tenant::{self as tenants, TenantChange, TenantOrder};
 use crate::identity::service::{invitation as invitations, key, member as members, site as sites};
 use crate::ids::{TenantId, TypedId};
@@ -151,73 +154,13 @@ impl Tenant {
         Ok(list.page(PageArgs { first, after, last, before }).await?.map(Invitation))
     }
 
-    /// Its API keys, the newest first, also those that are over; at most 200. For ADMIN, within
-    /// the tenant.
+    /// Its API keys, those in force before those that are over, the newest first; at most 200. For
+    /// ADMIN, within the tenant.
     async fn api_keys(&self, ctx: &Context<'_>) -> Result<Vec<ApiKey>> {
         let caller = caller(ctx);
         tenants::only_within(caller.actor()?, self.0.id)?;
         let rows = key::list(&caller.app, caller.actor()?).await?;
         Ok(rows.into_iter().map(ApiKey).collect())
-    }
-}
-
-/// What members are sorted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
-pub enum MembershipOrderField {
-    /// When they joined.
-    JoinedAt,
-}
-
-impl OrderField for MembershipOrderField {
-    type Entity = membership::Entity;
-
-    fn column(self) -> membership::Column {
-        match self {
-            Self::JoinedAt => membership::Column::CreatedAt,
-        }
-    }
-}
-
-/// Which members to list. All that is given must hold.
-#[derive(Clone, Debug, Default, InputObject)]
-pub struct MembershipWhere {
-    /// By role.
-    role: Option<EnumFilter<Role>>,
-    /// By the time at which they joined.
-    joined_at: Option<DateTimeFilter>,
-    /// All of these.
-    #[graphql(name = "AND")]
-    and: Option<Vec<MembershipWhere>>,
-    /// Any of these.
-    #[graphql(name = "OR")]
-    or: Option<Vec<MembershipWhere>>,
-    /// Not this.
-    #[graphql(name = "NOT")]
-    not: Option<Box<MembershipWhere>>,
-}
-
-impl Where for MembershipWhere {
-    fn terms(self, terms: &mut Terms) -> Nested<Self> {
-        terms.add("role", membership::Column::Role, self.role);
-        terms.add("joinedAt", membership::Column::CreatedAt, self.joined_at);
-        Nested { and: self.and, or: self.or, not: self.not }
-    }
-}
-
-/// What invitations are sorted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
-pub enum InvitationOrderField {
-    /// When the address was invited first.
-    CreatedAt,
-}
-
-impl OrderField for InvitationOrderField {
-    type Entity = invitation::Entity;
-
-    fn column(self) -> invitation::Column {
-        match self {
-            Self::CreatedAt => invitation::Column::CreatedAt,
-        }
     }
 }
 

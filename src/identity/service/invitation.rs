@@ -1,6 +1,8 @@
 //! Invitations: an address that may become a member. The token goes by mail and is kept as a keyed
 //! digest only.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -10,9 +12,9 @@ use sea_orm::{
 };
 use serde_json::json;
 
-use crate::actor::{Actor, Permission, Role};
+use crate::actor::{Actor, Permission, Role, Source};
 use crate::app::App;
-use crate::audit::{self, Action, Security, Subject};
+use crate::audit::{self, Action, Changes, Security, Subject};
 use crate::crypto::{Place, random_secret};
 use crate::db::{self, Txn};
 use crate::entity::{invitation, membership, tenant, user};
@@ -23,6 +25,9 @@ use crate::identity::rules::Refusals;
 use crate::identity::service::people::{add_member, email_index};
 use crate::identity::service::tenant::lock;
 use crate::ids::{InvitationId, TenantId, UserId};
+use crate::limits;
+use crate::limits::table::Limit;
+use crate::limits::who::Who;
 use crate::mail;
 use crate::text::canonical_email;
 
@@ -49,13 +54,29 @@ pub struct Invited {
 }
 
 /// Invites an address, which is no member yet. An open invitation of the address gets a new token
-/// and a new end; the old token is over.
+/// and a new end; the old token is over. A tenant sends so many mails an hour and, to one address,
+/// so many a day.
 pub async fn invite(app: &App, actor: &Actor, invite: Invite) -> Result<Invited> {
     actor.require(Permission::MembersManage)?;
     let tenant = actor.tenant()?;
     let mut refusals = Refusals::default();
     refusals.email("input.email", &invite.email);
     refusals.finish()?;
+    let index = email_index(app, &canonical_email(&invite.email));
+    let mails = [
+        (&Who::tenant(tenant), Limit::Invitations, 1),
+        (&Who::addressee(tenant, &index), Limit::InvitationsToAddress, 1),
+    ];
+    limits::service::take_all(app, &mails).await?;
+    let invited = write_down(app, actor, tenant, invite).await;
+    if let Err(Error::Refused(_)) = &invited {
+        // No mail goes out.
+        limits::service::give_back_all(app, &mails).await;
+    }
+    invited
+}
+
+async fn write_down(app: &App, actor: &Actor, tenant: TenantId, invite: Invite) -> Result<Invited> {
     let now = app.clock.db_now();
     let mut txn = app.db.begin().await?;
     let tenant = lock(&txn, tenant).await?;
@@ -113,8 +134,9 @@ pub(crate) async fn write(
             new
         }
     };
-    let subject = subject(&row, json!({ "role": row.role }));
-    audit::record(txn, actor, Action::MemberInvited, subject, now).await?;
+    let changes = Changes::new().plain("role", &None, &Some(row.role));
+    let subject = subject(&row).changing(changes);
+    audit::record(app, txn, actor, Action::MemberInvited, subject).await?;
     let mail = invitation_mail(app, tenant, (email, &token), row.expires_at);
     mail::push(app, txn, &mail, None).await?;
     Ok(Invited { invitation: row, mail })
@@ -206,8 +228,9 @@ pub async fn revoke(app: &App, actor: &Actor, id: InvitationId) -> Result<invita
     if row.accepted_at.is_some() {
         return Err(IdentityError::InvitationOver.into());
     }
-    let subject = subject(&row, json!({}));
-    audit::record(&txn, actor, Action::InvitationRevoked, subject, now).await?;
+    let changes = Changes::new().plain("revokedAt", &None, &row.revoked_at);
+    let subject = subject(&row).changing(changes);
+    audit::record(app, &txn, actor, Action::InvitationRevoked, subject).await?;
     txn.commit().await?;
     Ok(row)
 }
@@ -224,13 +247,14 @@ pub(crate) async fn invited_address(app: &App, txn: &Txn, token: &str) -> Result
     email_of(app, &row.ok_or(IdentityError::InvitationOver)?)
 }
 
-/// Makes a person a member by an invitation's token, once. Whoever has the token may: it went to
-/// the invited address alone. Who is a member already keeps the larger of the two roles.
+/// Makes a person a member by an invitation's token, once, also one who was removed before. Whoever
+/// has the token may: it went to the invited address alone. Who is a member already keeps the
+/// larger of the two roles.
 pub async fn accept_invitation(
     app: &App,
     txn: &mut Txn,
     token: &str,
-    person: UserId,
+    (person, source): (UserId, &Arc<Source>),
 ) -> Result<(TenantId, Role)> {
     let now = app.clock.db_now();
     let hash = digest(app, token);
@@ -247,6 +271,8 @@ pub async fn accept_invitation(
     let values = vec![hash.into(), now.into(), person.into()];
     let row: Option<invitation::Model> = db::one(&**txn, sql, values).await?;
     let row = row.ok_or(IdentityError::InvitationOver)?;
+    let sql = "DELETE FROM membership_removals WHERE tenant_id = $1 AND user_id = $2";
+    db::execute(&**txn, sql, vec![tenant.into(), person.into()]).await?;
     let role = join(txn, (tenant, person), row.role, now).await?;
     let event = Security {
         action: Action::MemberJoined,
@@ -254,8 +280,9 @@ pub async fn accept_invitation(
         tenant: Some(tenant),
         subject: ("invitation", Some(row.id.0)),
         data: json!({ "role": role }),
+        source,
     };
-    audit::record_security(txn, event, now).await?;
+    audit::record_security(app, txn, event).await?;
     Ok((tenant, role))
 }
 
@@ -280,6 +307,6 @@ async fn join(
     Ok(role)
 }
 
-fn subject(row: &invitation::Model, data: serde_json::Value) -> Subject {
-    Subject { entity_type: "invitation", entity_id: row.id.0, tenant: Some(row.tenant_id), data }
+fn subject(row: &invitation::Model) -> Subject {
+    Subject::of("invitation", row.id.0).in_tenant(row.tenant_id)
 }

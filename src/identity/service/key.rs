@@ -4,22 +4,20 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
-use sea_orm::{
-    ColumnTrait, Condition, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder,
-    QuerySelect,
-};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter};
 use serde_json::json;
 
 use crate::actor::{Actor, Permission};
 use crate::app::App;
-use crate::audit::{self, Action, Subject};
+use crate::audit::{self, Action, Changes, Subject};
 use crate::crypto::random_secret;
-use crate::db;
-use crate::entity::api_key;
+use crate::db::{self, Txn};
+use crate::entity::{api_key, membership};
 use crate::error::{Error, Result, Violation};
 use crate::events::{self, Event};
 use crate::identity::error::IdentityError;
-use crate::ids::{ApiKeyId, TenantId};
+use crate::identity::service::tenant::lock;
+use crate::ids::{ApiKeyId, TenantId, UserId};
 
 /// What every key begins with, so that scanners for leaked secrets know it.
 const START: &str = "musubi_";
@@ -29,6 +27,8 @@ const PREFIX_LETTERS: usize = 10;
 const SECRET_LETTERS: usize = 43;
 /// Keys in force that a tenant may have.
 const KEYS_MAX: u64 = 100;
+/// Keys that are listed: more than can be in force.
+const KEYS_LISTED: i64 = 200;
 /// Uses within such a time are written down once.
 const USE_EVERY: TimeDelta = TimeDelta::seconds(60);
 
@@ -106,7 +106,7 @@ pub async fn create(app: &App, actor: &Actor, new: NewKey) -> Result<(api_key::M
         name: new.name.trim().to_owned(),
         key_hash: hash(app, &text),
         prefix,
-        permissions: json!(permissions),
+        permissions: json!(&permissions),
         created_by: person,
         created_at: now,
         expires_at: new.expires_at,
@@ -114,18 +114,34 @@ pub async fn create(app: &App, actor: &Actor, new: NewKey) -> Result<(api_key::M
         revoked_at: None,
     };
     let txn = app.db.begin().await?;
-    // The lock of the tenant's row makes those who come at once count each other's keys.
-    db::execute(&*txn, "UPDATE tenants SET version = version WHERE id = $1", vec![tenant.into()])
-        .await?;
+    // Those who come at once count each other's keys.
+    lock(&txn, tenant).await?;
+    refuse_gone(&txn, actor, tenant).await?;
     if in_force(&*txn, tenant, now).await? >= KEYS_MAX {
         return Err(IdentityError::TooMany { what: "API keys", max: KEYS_MAX }.into());
     }
     api_key::Entity::insert(row.clone().into_active_model()).exec_without_returning(&*txn).await?;
-    let data = json!({ "prefix": row.prefix, "permissions": row.permissions });
-    let subject = subject(tenant, row.id, data);
-    audit::record(&txn, actor, Action::ApiKeyCreated, subject, now).await?;
+    let changes = Changes::new().plain("permissions", &None, &Some(permissions)).plain(
+        "expiresAt",
+        &None,
+        &row.expires_at,
+    );
+    let subject = subject(&row).changing(changes);
+    audit::record(app, &txn, actor, Action::ApiKeyCreated, subject).await?;
     txn.commit().await?;
     Ok((row, text))
+}
+
+/// Refused when the actor lost the right while they waited for the lock: the keys of somebody who
+/// is taken out end with their place, and none may follow.
+async fn refuse_gone(txn: &Txn, actor: &Actor, tenant: TenantId) -> Result<()> {
+    if actor.may(Permission::Platform) {
+        return Ok(());
+    }
+    let place = membership::Entity::of_tenant_and_user(tenant, actor.user_id).one(&**txn).await?;
+    let roles = Permission::ApiKeysManage.roles();
+    let is_allowed = place.is_some_and(|place| roles.contains(&place.role));
+    if is_allowed { Ok(()) } else { Err(Error::Forbidden) }
 }
 
 /// Ends a key at once: requests are refused, its sockets close.
@@ -139,21 +155,46 @@ pub async fn revoke(app: &App, actor: &Actor, id: ApiKeyId) -> Result<api_key::M
     let values = vec![id.into(), tenant.into(), now.into()];
     let row: Option<api_key::Model> = db::one(&*txn, sql, values).await?;
     let row = row.ok_or(Error::NotFound("API key"))?;
-    let subject = subject(tenant, row.id, json!({ "prefix": row.prefix }));
-    audit::record(&txn, actor, Action::ApiKeyRevoked, subject, now).await?;
-    events::announce(&mut txn, Event::AccessEnded(row.id.0));
+    end(app, &mut txn, actor, &row).await?;
     txn.commit().await?;
     Ok(row)
 }
 
-/// The tenant's keys, the newest first, at most 200; also those that are over.
+/// Ends the keys in force that a person made in a tenant: they know the secrets.
+pub(crate) async fn revoke_of_maker(
+    app: &App,
+    txn: &mut Txn,
+    actor: &Actor,
+    (tenant, maker): (TenantId, UserId),
+) -> Result<()> {
+    let sql = "UPDATE api_keys SET revoked_at = $3 WHERE tenant_id = $1 AND created_by = $2
+               AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $3) RETURNING *";
+    let values = vec![tenant.into(), maker.into(), app.clock.db_now().into()];
+    let ended: Vec<api_key::Model> = db::all(&**txn, sql, values).await?;
+    for row in &ended {
+        end(app, txn, actor, row).await?;
+    }
+    Ok(())
+}
+
+/// Records the end of a key; its sockets close with the commit.
+async fn end(app: &App, txn: &mut Txn, actor: &Actor, row: &api_key::Model) -> Result<()> {
+    let changes = Changes::new().plain("revokedAt", &None, &row.revoked_at);
+    let subject = subject(row).changing(changes);
+    audit::record(app, txn, actor, Action::ApiKeyRevoked, subject).await?;
+    events::announce(txn, Event::AccessEnded(row.id.0));
+    Ok(())
+}
+
+/// The tenant's keys, at most 200: those in force, then those that are over; the newest first.
 pub async fn list(app: &App, actor: &Actor) -> Result<Vec<api_key::Model>> {
     actor.require(Permission::ApiKeysManage)?;
-    Ok(api_key::Entity::of_tenant(actor.tenant()?)
-        .order_by_desc(api_key::Column::Id)
-        .limit(2 * KEYS_MAX)
-        .all(app.db.primary())
-        .await?)
+    // All that are in force are among them, however many others there were.
+    let sql = "SELECT * FROM api_keys WHERE tenant_id = $1
+               ORDER BY CASE WHEN revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)
+                        THEN 0 ELSE 1 END, id DESC LIMIT $3";
+    let values = vec![actor.tenant()?.into(), app.clock.db_now().into(), KEYS_LISTED.into()];
+    db::all(app.db.primary(), sql, values).await
 }
 
 /// A key of the tenant.
@@ -217,6 +258,7 @@ fn make_text() -> Result<(String, String)> {
     Ok((prefix, text))
 }
 
-fn subject(tenant: TenantId, id: ApiKeyId, data: serde_json::Value) -> Subject {
-    Subject { entity_type: "api_key", entity_id: id.0, tenant: Some(tenant), data }
+fn subject(row: &api_key::Model) -> Subject {
+    let data = json!({ "prefix": row.prefix });
+    Subject::of("api_key", row.id.0).in_tenant(row.tenant_id).with(data)
 }

@@ -9,11 +9,12 @@ use serde_json::json;
 
 use crate::actor::{Actor, Permission, Role};
 use crate::app::App;
-use crate::audit::{self, Action, Subject};
+use crate::audit::{self, Action, Changes, Subject};
 use crate::db::{self, Txn};
 use crate::entity::{membership, tenant};
 use crate::error::{Error, Result};
 use crate::identity::error::IdentityError;
+use crate::identity::service::key;
 use crate::identity::service::tenant::{announce_ended, lock, refuse_stale};
 use crate::ids::{MembershipId, TenantId, UserId};
 
@@ -34,6 +35,35 @@ pub async fn find(
 ) -> Result<Vec<membership::Model>> {
     let found = list(actor)?.filter(membership::Column::Id.is_in(ids.iter().copied()));
     Ok(found.all(app.db.primary()).await?)
+}
+
+/// When people were last active in the actor's tenant, as far as their sessions there tell: of all
+/// for ADMINs, of themselves for others. What they do in other tenants is no concern of this one.
+pub async fn last_active(
+    app: &App,
+    actor: &Actor,
+    people: &[UserId],
+) -> Result<Vec<(UserId, DateTime<Utc>)>> {
+    #[derive(sea_orm::FromQueryResult)]
+    struct Row {
+        user_id: UserId,
+        last_used_at: DateTime<Utc>,
+    }
+    let (tenant, own) = (actor.tenant()?, actor.person().ok());
+    let may_see = |person: &&UserId| actor.is_admin() || own == Some(**person);
+    let visible: Vec<UserId> = people.iter().filter(may_see).copied().collect();
+    if visible.is_empty() {
+        return Ok(Vec::new());
+    }
+    let list = db::tuples(1, visible.len(), 2);
+    let sql = format!(
+        "SELECT user_id, MAX(last_used_at) AS last_used_at FROM sessions
+         WHERE tenant_id = $1 AND user_id IN {list} GROUP BY user_id"
+    );
+    let mut values = vec![tenant.into()];
+    values.extend(visible.into_iter().map(sea_orm::Value::from));
+    let rows: Vec<Row> = db::all(app.db.primary(), sql, values).await?;
+    Ok(rows.into_iter().map(|row| (row.user_id, row.last_used_at)).collect())
 }
 
 /// The tenants in which the actor is a member, the oldest place first; at most 100.
@@ -85,17 +115,32 @@ pub async fn change_role(
         return Ok(old);
     }
     refuse_last_admin(&txn, &old).await?;
-    let data = json!({ "from": old.role, "to": role });
+    let changes = Changes::new().plain("role", &old.role, &role);
     let version = old.version + 1;
     let new = membership::Model { role, version, updated_at: now, ..old };
     new.clone().into_active_model().reset_all().update(&*txn).await?;
-    audit::record(&txn, actor, Action::MemberRoleChanged, subject(&new, data), now).await?;
+    let subject = subject(&new).changing(changes);
+    audit::record(app, &txn, actor, Action::MemberRoleChanged, subject).await?;
     txn.commit().await?;
     Ok(new)
 }
 
-/// Takes a member out of the tenant, or leaves it. Their sessions in it end.
-pub async fn remove(app: &App, actor: &Actor, id: MembershipId) -> Result<membership::Model> {
+/// What becomes of the API keys in force that somebody made who is no member any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeysOfGone {
+    /// They end: their maker knows the secrets.
+    End,
+    /// They stay, for servers that must go on until they have others.
+    Stay,
+}
+
+/// Takes a member out of the tenant, or leaves it. Their sessions in it end. Who leaves by
+/// themselves may come back by an open door; who was taken out, by a new invitation only.
+pub async fn remove(
+    app: &App,
+    actor: &Actor,
+    (id, keys): (MembershipId, KeysOfGone),
+) -> Result<membership::Model> {
     let (tenant, person) = (actor.tenant()?, actor.person()?);
     let now = app.clock.db_now();
     let mut txn = app.db.begin().await?;
@@ -106,14 +151,23 @@ pub async fn remove(app: &App, actor: &Actor, id: MembershipId) -> Result<member
     let row = row.filter(may_remove).ok_or(Error::NotFound("member"))?;
     refuse_last_admin(&txn, &row).await?;
     row.clone().delete(&*txn).await?;
+    let is_own = row.user_id == person;
+    if !is_own {
+        remember(&txn, &row, person, now).await?;
+    }
     end_sessions(&mut txn, (tenant, row.user_id), now).await?;
+    if keys == KeysOfGone::End {
+        key::revoke_of_maker(app, &mut txn, actor, (tenant, row.user_id)).await?;
+    }
     // An invitation that lies in their mailbox brings nobody back.
     let sql = "UPDATE invitations SET revoked_at = $3 WHERE tenant_id = $1
                AND email_index = (SELECT email_index FROM users WHERE id = $2)
                AND accepted_at IS NULL AND revoked_at IS NULL";
     db::execute(&*txn, sql, vec![tenant.into(), row.user_id.into(), now.into()]).await?;
-    let data = json!({ "role": row.role, "isOwn": row.user_id == person });
-    audit::record(&txn, actor, Action::MemberRemoved, subject(&row, data), now).await?;
+    let subject = subject(&row)
+        .with(json!({ "user": row.user_id.to_string(), "isOwn": is_own }))
+        .changing(Changes::new().plain("role", &Some(row.role), &None));
+    audit::record(app, &txn, actor, Action::MemberRemoved, subject).await?;
     txn.commit().await?;
     Ok(row)
 }
@@ -130,6 +184,21 @@ async fn refuse_last_admin(txn: &Txn, going: &membership::Model) -> Result<()> {
     if admins.count(&**txn).await? == 0 { Err(IdentityError::LastAdmin.into()) } else { Ok(()) }
 }
 
+/// Marks a removal, which keeps an open door closed to them.
+async fn remember(
+    txn: &Txn,
+    gone: &membership::Model,
+    by: UserId,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let sql = "INSERT INTO membership_removals (tenant_id, user_id, removed_at, removed_by)
+               VALUES ($1, $2, $3, $4) ON CONFLICT (tenant_id, user_id)
+               DO UPDATE SET removed_at = excluded.removed_at, removed_by = excluded.removed_by";
+    let values = vec![gone.tenant_id.into(), gone.user_id.into(), now.into(), by.into()];
+    db::execute(&**txn, sql, values).await?;
+    Ok(())
+}
+
 async fn end_sessions(
     txn: &mut Txn,
     (tenant, person): (TenantId, UserId),
@@ -140,6 +209,7 @@ async fn end_sessions(
     announce_ended(txn, sql, vec![person.into(), tenant.into(), now.into()]).await
 }
 
-fn subject(row: &membership::Model, data: serde_json::Value) -> Subject {
-    Subject { entity_type: "membership", entity_id: row.id.0, tenant: Some(row.tenant_id), data }
+fn subject(row: &membership::Model) -> Subject {
+    let data = json!({ "user": row.user_id.to_string() });
+    Subject::of("membership", row.id.0).in_tenant(row.tenant_id).with(data)
 }

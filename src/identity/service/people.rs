@@ -8,6 +8,7 @@ use crate::app::App;
 use crate::crypto::Place;
 use crate::db::{self, Txn};
 use crate::entity::plan::PlanType;
+use crate::entity::tenant::AnomalyMode;
 use crate::entity::tenant::MembershipPolicy;
 use crate::entity::{membership, tenant, user};
 use crate::error::Result;
@@ -120,6 +121,8 @@ pub(crate) fn tenant_row(new: NewTenant<'_>, now: DateTime<Utc>) -> tenant::Mode
         locale: "ja".to_owned(),
         created_at: now,
         updated_at: now,
+        anomaly_mode: AnomalyMode::Enforce,
+        anomaly_block_minutes: 30,
         deleted_at: None,
     }
 }

@@ -1,12 +1,12 @@
 //! What people tell of themselves, and where they are signed in.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter};
 use serde_json::json;
 
 use crate::actor::{Actor, Permission};
 use crate::app::App;
-use crate::audit::{self, Action, Subject};
+use crate::audit::{self, Action, Changes, Subject};
 use crate::db::{self, Txn};
 use crate::entity::site::Character;
 use crate::entity::user_profile::{self, SubscriptionTier};
@@ -16,6 +16,10 @@ use crate::identity::rules::Refusals;
 use crate::identity::service::tenant::refuse_stale;
 use crate::identity::sign_in;
 use crate::ids::{ProfileId, SessionId, UserId};
+use crate::text::Word;
+
+/// Activity within such a time is written down once.
+const ACTIVITY_EVERY: TimeDelta = TimeDelta::minutes(10);
 
 /// A person with what they tell of themselves.
 #[derive(Clone, Debug)]
@@ -71,6 +75,19 @@ async fn open(txn: &Txn, person: UserId, now: DateTime<Utc>) -> Result<user_prof
     row.ok_or_else(|| Error::broken("a profile that was made is gone"))
 }
 
+/// Writes down that a person was active, at most every ten minutes. Sessions do so when they begin
+/// and go on, so that no other request has to. The version of what the person tells stays.
+pub(crate) async fn note_activity(txn: &Txn, person: UserId, now: DateTime<Utc>) -> Result<()> {
+    let sql = "INSERT INTO user_profiles (id, user_id, last_activity, created_at, updated_at)
+               VALUES ($1, $2, $3, $3, $3) ON CONFLICT (user_id) DO UPDATE
+               SET last_activity = excluded.last_activity WHERE user_profiles.last_activity IS NULL
+               OR user_profiles.last_activity <= $4";
+    let values =
+        vec![ProfileId::new().into(), person.into(), now.into(), (now - ACTIVITY_EVERY).into()];
+    db::execute(&**txn, sql, values).await?;
+    Ok(())
+}
+
 /// What a person changes. None: it stays; `Some(None)`: it goes.
 #[derive(Clone, Debug, Default)]
 pub struct ProfileChange {
@@ -105,18 +122,34 @@ pub async fn update(app: &App, actor: &Actor, change: ProfileChange) -> Result<P
     let txn = app.db.begin().await?;
     let old = open(&txn, person, now).await?;
     refuse_stale(change.expected_version, old.version)?;
+    let before = user::Entity::find_by_id(person).one(&*txn).await?;
+    let before = before.ok_or(Error::NotFound("user"))?;
     let user = rename(&txn, person, &change, now).await?;
-    let profile = changed(old, change, now);
+    let profile = changed(old.clone(), change, now);
     profile.clone().into_active_model().reset_all().update(&*txn).await?;
-    let subject = Subject {
-        entity_type: "user_profile",
-        entity_id: profile.id.0,
-        tenant: None,
-        data: json!({ "version": profile.version, "consent": profile.marketing_consent }),
-    };
-    audit::record(&txn, actor, Action::ProfileUpdated, subject, now).await?;
+    let subject = Subject::of("user_profile", profile.id.0)
+        .with(json!({ "version": profile.version }))
+        .changing(changes((&before, &old), (&user, &profile)));
+    audit::record(app, &txn, actor, Action::ProfileUpdated, subject).await?;
     txn.commit().await?;
     Ok(Profile { user, profile })
+}
+
+/// What people tell of themselves is theirs: the record says which fields changed.
+fn changes(
+    (old_user, old): (&user::Model, &user_profile::Model),
+    (user, new): (&user::Model, &user_profile::Model),
+) -> Changes {
+    Changes::new()
+        .personal("name", &old_user.name, &user.name)
+        .plain("locale", &Word(&old_user.locale), &Word(&user.locale))
+        .personal("displayName", &old.display_name, &new.display_name)
+        .personal("bio", &old.bio, &new.bio)
+        .personal("websiteUrl", &old.website_url, &new.website_url)
+        .personal("twitterHandle", &old.twitter_handle, &new.twitter_handle)
+        .personal("discordId", &old.discord_id, &new.discord_id)
+        .plain("preferredCharacter", &old.preferred_character, &new.preferred_character)
+        .plain("marketingConsent", &old.marketing_consent, &new.marketing_consent)
 }
 
 async fn rename(

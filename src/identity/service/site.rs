@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::actor::{Actor, Permission};
 use crate::app::App;
-use crate::audit::{self, Action, Subject};
+use crate::audit::{self, Action, Changes, Subject};
 use crate::db::{self, Txn};
 use crate::entity::site::{self, Character};
 use crate::error::{Error, Result};
@@ -17,6 +17,7 @@ use crate::identity::error::IdentityError;
 use crate::identity::rules::{Refusals, texts};
 use crate::identity::service::tenant::{lock, refuse_stale};
 use crate::ids::{SiteId, TenantId};
+use crate::text::Word;
 
 /// Sites that a tenant may have.
 const SITES_MAX: u64 = 20;
@@ -81,7 +82,8 @@ pub async fn create(app: &App, actor: &Actor, content: SiteContent) -> Result<si
         return Err(IdentityError::Taken { field: "input.domain" }.into());
     }
     refuse_taken(app, &txn, &row).await?;
-    publish(app, txn, actor, (Action::SiteCreated, &row)).await?;
+    let changes = changes(None, Some(&row));
+    publish(app, txn, actor, (Action::SiteCreated, &row, changes)).await?;
     Ok(row)
 }
 
@@ -112,7 +114,7 @@ pub async fn update(
         origins: json!(content.origins),
         version: old.version + 1,
         updated_at: app.clock.db_now(),
-        ..old
+        ..old.clone()
     };
     refuse_taken(app, &txn, &new).await?;
     let updated = new.clone().into_active_model().reset_all().update(&*txn).await;
@@ -125,7 +127,8 @@ pub async fn update(
             Some(_) | None => error.into(),
         });
     }
-    publish(app, txn, actor, (Action::SiteUpdated, &new)).await?;
+    let changes = changes(Some(&old), Some(&new));
+    publish(app, txn, actor, (Action::SiteUpdated, &new, changes)).await?;
     Ok(new)
 }
 
@@ -136,7 +139,8 @@ pub async fn remove(app: &App, actor: &Actor, id: SiteId) -> Result<site::Model>
     let txn = app.db.begin().await?;
     let row = for_change(&txn, tenant, id).await?;
     row.clone().delete(&*txn).await?;
-    publish(app, txn, actor, (Action::SiteRemoved, &row)).await?;
+    let changes = changes(Some(&row), None);
+    publish(app, txn, actor, (Action::SiteRemoved, &row, changes)).await?;
     Ok(row)
 }
 
@@ -174,19 +178,34 @@ fn check(app: &App, content: &SiteContent) -> Result<()> {
     refusals.finish()
 }
 
+/// A site's name may be a person's; domains and origins are public.
+fn changes(old: Option<&site::Model>, new: Option<&site::Model>) -> Changes {
+    let domain = |row: Option<&site::Model>| row.map(|row| row.domain.clone());
+    let (old_domain, new_domain) = (domain(old), domain(new));
+    let origins = |row: Option<&site::Model>| row.map(|row| texts(&row.origins));
+    let (old_origins, new_origins) = (origins(old), origins(new));
+    Changes::new()
+        .personal("name", &old.map(|row| &row.name), &new.map(|row| &row.name))
+        .plain("character", &old.map(|row| row.character), &new.map(|row| row.character))
+        .plain("domain", &old_domain.as_deref().map(Word), &new_domain.as_deref().map(Word))
+        .plain("origins", &words(old_origins.as_ref()), &words(new_origins.as_ref()))
+}
+
+fn words(texts: Option<&Vec<String>>) -> Option<Vec<Word<'_>>> {
+    texts.map(|texts| texts.iter().map(|text| Word(text)).collect())
+}
+
 async fn publish(
     app: &App,
     mut txn: Txn,
     actor: &Actor,
-    (action, row): (Action, &site::Model),
+    (action, row, changes): (Action, &site::Model, Changes),
 ) -> Result<()> {
-    let subject = Subject {
-        entity_type: "site",
-        entity_id: row.id.0,
-        tenant: Some(row.tenant_id),
-        data: json!({ "domain": row.domain, "version": row.version }),
-    };
-    audit::record(&txn, actor, action, subject, app.clock.db_now()).await?;
+    let subject = Subject::of("site", row.id.0)
+        .in_tenant(row.tenant_id)
+        .with(json!({ "domain": row.domain, "version": row.version }))
+        .changing(changes);
+    audit::record(app, &txn, actor, action, subject).await?;
     events::announce(&mut txn, Event::SitesChanged);
     txn.commit().await
 }

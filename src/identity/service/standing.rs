@@ -37,6 +37,7 @@ pub async fn authenticate(app: &App, bearer: &str, lang: Lang) -> Result<Actor> 
         credential: claims.sid.map_or(Credential::Token, Credential::Session),
         expires_at,
         lang,
+        source: Arc::default(),
     })
 }
 
@@ -56,6 +57,7 @@ async fn authenticate_key(app: &App, text: &str, lang: Lang) -> Result<Actor> {
         credential: Credential::Key(Arc::new(rights)),
         expires_at: row.expires_at.unwrap_or(DateTime::<Utc>::MAX_UTC),
         lang,
+        source: Arc::default(),
     })
 }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::actor::{Actor, Permission, Role};
 use crate::app::App;
-use crate::audit::{self, Action, Subject};
+use crate::audit::{self, Action, Changes, Subject};
 use crate::crypto::{Place, Sealed};
 use crate::db::{self, Txn};
 use crate::entity::plan::PlanType;
@@ -19,6 +19,7 @@ use crate::identity::rules::Refusals;
 use crate::identity::service::invitation::{self, Invite, Invited};
 use crate::identity::service::people::{NewTenant, tenant_row};
 use crate::ids::TenantId;
+use crate::text::Word;
 
 /// Locks a tenant that is there; of two who change its people at once, the second sees the first.
 pub(crate) async fn lock(txn: &Txn, id: TenantId) -> Result<tenant::Model> {
@@ -118,11 +119,11 @@ pub async fn update(app: &App, actor: &Actor, change: TenantChange) -> Result<te
     if change.time_zone.as_ref().is_some_and(|zone| *zone != old.time_zone) {
         refuse_zone_in_use(&txn, id).await?;
     }
-    let data = json!({ "version": old.version + 1, "fields": names(&change) });
-    let new = changed(app, old, change, now)?;
+    let new = changed(app, old.clone(), change, now)?;
     new.clone().into_active_model().reset_all().update(&*txn).await?;
-    let subject = subject(id, data);
-    audit::record(&txn, actor, Action::TenantUpdated, subject, now).await?;
+    let data = json!({ "version": new.version });
+    let subject = subject(id).with(data).changing(changes(&old, &new));
+    audit::record(app, &txn, actor, Action::TenantUpdated, subject).await?;
     txn.commit().await?;
     Ok(new)
 }
@@ -157,18 +158,16 @@ async fn refuse_zone_in_use(txn: &Txn, id: TenantId) -> Result<()> {
     if account.is_some() { Err(IdentityError::ZoneInUse.into()) } else { Ok(()) }
 }
 
-/// The fields that a change names; their values may be personal.
-fn names(change: &TenantChange) -> Vec<&'static str> {
-    let fields = [
-        ("name", change.name.is_some()),
-        ("billingEmail", change.billing_email.is_some()),
-        ("timeZone", change.time_zone.is_some()),
-        ("locale", change.locale.is_some()),
-        ("slackWebhookUrl", change.slack_webhook_url.is_some()),
-        ("slackChannel", change.slack_channel.is_some()),
-        ("membershipPolicy", change.membership_policy.is_some()),
-    ];
-    fields.into_iter().filter(|(_, is_named)| *is_named).map(|(name, _)| name).collect()
+/// Names and addresses may be personal: the record says that they changed.
+fn changes(old: &tenant::Model, new: &tenant::Model) -> Changes {
+    Changes::new()
+        .personal("name", &old.name, &new.name)
+        .personal("billingEmail", &old.billing_email, &new.billing_email)
+        .plain("timeZone", &Word(&old.time_zone), &Word(&new.time_zone))
+        .plain("locale", &Word(&old.locale), &Word(&new.locale))
+        .personal("slackWebhookUrl", &old.slack_webhook_url, &new.slack_webhook_url)
+        .personal("slackChannel", &old.slack_channel, &new.slack_channel)
+        .plain("membershipPolicy", &old.membership_policy, &new.membership_policy)
 }
 
 fn changed(
@@ -202,6 +201,8 @@ fn changed(
         crm_plan_type: old.crm_plan_type,
         crm_activated_at: old.crm_activated_at,
         stripe_customer_id: old.stripe_customer_id,
+        anomaly_mode: old.anomaly_mode,
+        anomaly_block_minutes: old.anomaly_block_minutes,
         created_at: old.created_at,
         deleted_at: old.deleted_at,
     })
@@ -254,8 +255,13 @@ pub async fn create(
     if !matches!(inserted, TryInsertResult::Inserted(1..)) {
         return Err(IdentityError::Taken { field: "input.slug" }.into());
     }
-    let subject = subject(row.id, json!({ "slug": row.slug, "planType": row.crm_plan_type }));
-    audit::record(&txn, actor, Action::TenantCreated, subject, now).await?;
+    let changes = Changes::new().plain("planType", &None, &Some(row.crm_plan_type)).plain(
+        "membershipPolicy",
+        &None,
+        &Some(row.membership_policy),
+    );
+    let subject = subject(row.id).with(json!({ "slug": row.slug })).changing(changes);
+    audit::record(app, &txn, actor, Action::TenantCreated, subject).await?;
     let invited = match order.admin_email {
         Some(email) => {
             let invite = Invite { email, role: Role::Admin };
@@ -312,8 +318,9 @@ pub async fn close(
     let closed = closed.ok_or(Error::NotFound("tenant"))?;
     close_account(&txn, id, now).await?;
     end_access(&mut txn, id, now).await?;
-    let subject = subject(id, json!({ "slug": row.slug }));
-    audit::record(&txn, actor, Action::TenantClosed, subject, now).await?;
+    let changes = Changes::new().plain("deletedAt", &None, &closed.deleted_at);
+    let subject = subject(id).with(json!({ "slug": row.slug })).changing(changes);
+    audit::record(app, &txn, actor, Action::TenantClosed, subject).await?;
     txn.commit().await?;
     Ok(closed)
 }
@@ -362,6 +369,6 @@ pub(crate) async fn announce_ended(
     Ok(())
 }
 
-fn subject(id: TenantId, data: serde_json::Value) -> Subject {
-    Subject { entity_type: "tenant", entity_id: id.0, tenant: Some(id), data }
+fn subject(id: TenantId) -> Subject {
+    Subject::of("tenant", id.0).in_tenant(id)
 }

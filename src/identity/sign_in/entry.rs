@@ -1,14 +1,16 @@
 //! What happens when an address was proved: who it is, whether they may come in, and where to.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use serde_json::json;
 
-use crate::actor::Role;
+use crate::actor::{Role, Source};
 use crate::app::App;
 use crate::audit::{self, Action};
 use crate::db::{self, Txn};
-use crate::entity::user;
+use crate::entity::{membership_removal, user};
 use crate::error::Result;
 use crate::identity::error::IdentityError;
 use crate::identity::service::people::{self, NewUser};
@@ -22,6 +24,8 @@ pub(super) struct Proved<'a> {
     pub(super) name: Option<&'a str>,
     /// The tenant of the site.
     pub(super) tenant: Option<TenantId>,
+    /// Where their request came from.
+    pub(super) source: &'a Arc<Source>,
 }
 
 /// Whether somebody with this address may come in: they are known, or invited, or the door of the
@@ -76,20 +80,24 @@ pub(super) async fn enter(
     };
     let sql = "UPDATE users SET email_verified_at = COALESCE(email_verified_at, $2) WHERE id = $1";
     db::execute(&**txn, sql, vec![person.id.into(), now.into()]).await?;
-    let tenant = place(txn, proved.tenant, person.id, now).await?;
+    let tenant = place(app, txn, proved.tenant, (person.id, proved.source)).await?;
     Ok((person, tenant))
 }
 
 /// The site's tenant, where the person has a place, or gets one by its open door. On a site of
 /// another tenant nobody comes in: its pages would hold what they may elsewhere.
+///
+/// Whoever was removed is told what a stranger of a closed tenant is told, that nobody knows them
+/// here and that an administrator can invite them: not that they were removed, nor when, nor by
+/// whom. The same holds for the answer to their wish for a link, and for the link itself.
 pub(super) async fn place(
+    app: &App,
     txn: &Txn,
     tenant: Option<TenantId>,
-    person: UserId,
-    now: DateTime<Utc>,
+    person: (UserId, &Arc<Source>),
 ) -> Result<Option<TenantId>> {
     match tenant {
-        Some(tenant) if join(txn, tenant, person, now).await? => Ok(Some(tenant)),
+        Some(tenant) if join(app, txn, tenant, person).await? => Ok(Some(tenant)),
         Some(_) => Err(IdentityError::Unknown.into()),
         None => Ok(None),
     }
@@ -104,7 +112,10 @@ async fn newcomer(
     now: DateTime<Utc>,
 ) -> Result<user::Model> {
     let local = proved.email.split('@').next().unwrap_or_default();
-    let name: String = proved.name.unwrap_or(local).chars().take(100).collect();
+    // What a provider calls them may hold anything.
+    let letters = proved.name.unwrap_or(local).chars().filter(|letter| !letter.is_control());
+    let name: String = letters.take(100).collect();
+    let name = if name.trim().is_empty() { local.to_owned() } else { name };
     let new = NewUser { name: &name, email: proved.email, is_platform_admin: false };
     let person = people::create_user(app, txn, new, now).await?;
     #[derive(sea_orm::FromQueryResult)]
@@ -119,20 +130,33 @@ async fn newcomer(
     let invited: Vec<Invited> = db::all(&**txn, sql, values).await?;
     for Invited { tenant_id, role } in invited {
         people::add_member(txn, (tenant_id, person.id), role, now).await?;
-        joined(txn, tenant_id, person.id, role, now).await?;
+        joined(app, txn, (tenant_id, role), (person.id, proved.source)).await?;
     }
     Ok(person)
 }
 
-/// Gives a person a place in a tenant whose door is open. Whether they have one now.
-async fn join(txn: &Txn, tenant: TenantId, user: UserId, now: DateTime<Utc>) -> Result<bool> {
+/// Gives a person a place in a tenant whose door is open, unless they were removed from it. Whether
+/// they have one now.
+async fn join(
+    app: &App,
+    txn: &Txn,
+    tenant: TenantId,
+    (user, source): (UserId, &Arc<Source>),
+) -> Result<bool> {
+    let now = app.clock.db_now();
     let sql = "INSERT INTO memberships (id, tenant_id, user_id, role, created_at, updated_at)
                SELECT $1, t.id, $3, 'USER', $4, $4 FROM tenants t
                WHERE t.id = $2 AND t.deleted_at IS NULL AND t.membership_policy = 'OPEN'
                ON CONFLICT (tenant_id, user_id) DO NOTHING";
     let values = vec![MembershipId::new().into(), tenant.into(), user.into(), now.into()];
     if db::execute(&**txn, sql, values).await? > 0 {
-        joined(txn, tenant, user, Role::User, now).await?;
+        // Asked only now: the insert may have waited for the very removal. The caller gives the
+        // transaction up, and the place with it.
+        let removal = membership_removal::Entity::of_tenant_and_user(tenant, user);
+        if removal.one(&**txn).await?.is_some() {
+            return Ok(false);
+        }
+        joined(app, txn, (tenant, Role::User), (user, source)).await?;
         return Ok(true);
     }
     #[derive(sea_orm::FromQueryResult)]
@@ -147,18 +171,18 @@ async fn join(txn: &Txn, tenant: TenantId, user: UserId, now: DateTime<Utc>) -> 
 }
 
 async fn joined(
+    app: &App,
     txn: &Txn,
-    tenant: TenantId,
-    user: UserId,
-    role: Role,
-    now: DateTime<Utc>,
+    (tenant, role): (TenantId, Role),
+    (user, source): (UserId, &Arc<Source>),
 ) -> Result<()> {
     let event = audit::Security {
         action: Action::MemberJoined,
         user: Some(user),
         tenant: Some(tenant),
-        subject: ("membership", Some(user.0)),
+        subject: ("user", Some(user.0)),
         data: json!({ "role": role }),
+        source,
     };
-    audit::record_security(txn, event, now).await
+    audit::record_security(app, txn, event).await
 }

@@ -9,11 +9,11 @@ use crate::entity::user;
 use crate::error::Result;
 use crate::identity::service::invitation::{accept_invitation, invited_address};
 use crate::identity::service::people::{self, NewUser};
-use crate::identity::sign_in::session::{self, NewSession, Tokens};
+use crate::identity::sign_in::session::{self, NewSession, Tokens, Visitor};
 
 /// Takes an invitation: its address becomes a person if it is none, the person a member, and a
 /// session begins in the tenant.
-pub async fn accept(app: &App, token: &str, device: String) -> Result<Tokens> {
+pub async fn accept(app: &App, token: &str, visitor: Visitor) -> Result<Tokens> {
     let now = app.clock.db_now();
     let mut txn = app.db.begin().await?;
     let email = invited_address(app, &txn, token).await?;
@@ -32,13 +32,13 @@ pub async fn accept(app: &App, token: &str, device: String) -> Result<Tokens> {
     };
     let sql = "UPDATE users SET email_verified_at = COALESCE(email_verified_at, $2) WHERE id = $1";
     db::execute(&*txn, sql, vec![person.id.into(), now.into()]).await?;
-    let (tenant, _) = accept_invitation(app, &mut txn, token, person.id).await?;
+    let (tenant, _) = accept_invitation(app, &mut txn, token, (person.id, &visitor.source)).await?;
     // For that tenant alone: a mail that was passed on opens nothing else of the person.
     let new = NewSession {
         user: person.id,
         tenant: Some(tenant),
         parent: None,
-        device,
+        visitor,
         way: SignInWay::Email,
     };
     let tokens = session::begin(app, &mut txn, new).await?;

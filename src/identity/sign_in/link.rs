@@ -16,7 +16,7 @@ use crate::identity::error::IdentityError;
 use crate::identity::service::people;
 use crate::identity::sign_in::entry::{self, Proved};
 use crate::identity::sign_in::letters;
-use crate::identity::sign_in::session::{self, NewSession, Tokens};
+use crate::identity::sign_in::session::{self, NewSession, Tokens, Visitor};
 use crate::ids::{SignInLinkId, TenantId};
 use crate::text::email_address;
 
@@ -66,6 +66,8 @@ pub async fn request(app: &App, asked: LinkRequest<'_>) -> Result<()> {
         used_at: None,
     };
     let mut txn = app.db.begin().await?;
+    // Of posts at the same moment each counts those before it.
+    txn.take_name(&index).await?;
     let recent = sign_in_link::Entity::find()
         .filter(sign_in_link::Column::EmailIndex.eq(index.clone()))
         .filter(sign_in_link::Column::CreatedAt.gt(now - LIFETIME))
@@ -87,7 +89,7 @@ pub async fn request(app: &App, asked: LinkRequest<'_>) -> Result<()> {
 }
 
 /// Takes a link, and begins a session. Also where the browser goes then.
-pub async fn redeem(app: &App, token: &str, device: String) -> Result<(Tokens, Option<String>)> {
+pub async fn redeem(app: &App, token: &str, visitor: Visitor) -> Result<(Tokens, Option<String>)> {
     let now = app.clock.db_now();
     let mut txn = app.db.begin().await?;
     let sql = "UPDATE sign_in_links SET used_at = $2
@@ -96,9 +98,11 @@ pub async fn redeem(app: &App, token: &str, device: String) -> Result<(Tokens, O
     let link: Option<sign_in_link::Model> = db::one(&*txn, sql, values).await?;
     let link = link.ok_or(IdentityError::LinkOver)?;
     let email = app.crypto.open(place(link.id), &link.email)?;
-    let proved = Proved { email: &email, name: None, tenant: link.tenant_id };
+    let (tenant, source) = (link.tenant_id, &visitor.source);
+    let proved = Proved { email: &email, name: None, tenant, source };
     let (person, tenant) = entry::enter(app, &txn, proved).await?;
-    let new = NewSession { user: person.id, tenant, parent: None, device, way: SignInWay::Email };
+    let way = SignInWay::Email;
+    let new = NewSession { user: person.id, tenant, parent: None, visitor, way };
     let tokens = session::begin(app, &mut txn, new).await?;
     txn.commit().await?;
     Ok((tokens, link.return_to))

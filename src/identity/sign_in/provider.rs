@@ -1,11 +1,13 @@
 //! Signing in by a provider, and linking a provider's account to a person.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder};
 use serde_json::json;
 
-use crate::actor::Actor;
+use crate::actor::{Actor, Source};
 use crate::app::App;
 use crate::audit::{self, Action};
 use crate::db::{self, Txn};
@@ -17,7 +19,8 @@ use crate::external::oauth::Identity;
 use crate::identity::error::IdentityError;
 use crate::identity::service::people;
 use crate::identity::sign_in::entry::{self, Proved};
-use crate::identity::sign_in::session::{self, NewSession, Tokens};
+use crate::identity::sign_in::letters::{self, Link};
+use crate::identity::sign_in::session::{self, NewSession, Tokens, Visitor};
 use crate::ids::{LinkedAccountId, TenantId, UserId};
 use crate::text::email_address;
 
@@ -27,20 +30,20 @@ pub async fn sign_in(
     app: &App,
     provider: Provider,
     identity: &Identity,
-    (tenant, device): (Option<TenantId>, String),
+    (tenant, visitor): (Option<TenantId>, Visitor),
 ) -> Result<Tokens> {
     let now = app.clock.db_now();
     let mut txn = app.db.begin().await?;
     let (user, tenant) = match touch(&txn, provider, identity, now).await? {
-        Some(user) => (user, entry::place(&txn, tenant, user, now).await?),
-        None => adopt(app, &txn, provider, (identity, tenant), now).await?,
+        Some(user) => (user, entry::place(app, &txn, tenant, (user, &visitor.source)).await?),
+        None => adopt(app, &mut txn, provider, (identity, tenant), &visitor.source).await?,
     };
     let way = match provider {
         Provider::Discord => SignInWay::Discord,
         Provider::Github => SignInWay::Github,
     };
     let tokens =
-        session::begin(app, &mut txn, NewSession { user, tenant, parent: None, device, way })
+        session::begin(app, &mut txn, NewSession { user, tenant, parent: None, visitor, way })
             .await?;
     txn.commit().await?;
     Ok(tokens)
@@ -67,13 +70,14 @@ async fn touch(
     Ok(row.map(|row| row.user_id))
 }
 
-/// Finds or makes the person with the proved address, and links the account.
+/// Finds or makes the person with the proved address, and links the account. Who was there before
+/// is told: the provider's word lets somebody in as them.
 async fn adopt(
     app: &App,
-    txn: &Txn,
+    txn: &mut Txn,
     provider: Provider,
     (identity, tenant): (&Identity, Option<TenantId>),
-    now: DateTime<Utc>,
+    source: &Arc<Source>,
 ) -> Result<(UserId, Option<TenantId>)> {
     let address = identity.email.as_deref().filter(|_| identity.is_email_verified);
     let email = address.and_then(email_address).ok_or(IdentityError::AddressUnverified)?;
@@ -83,41 +87,46 @@ async fn adopt(
         .filter(user::Column::DeletedAt.is_null())
         .one(&**txn)
         .await?;
-    if known.is_some_and(|known| known.email_verified_at.is_none()) {
+    if known.as_ref().is_some_and(|known| known.email_verified_at.is_none()) {
         return Err(IdentityError::LinkNeedsProof.into());
     }
-    let proved = Proved { email: &email, name: Some(identity.name.as_str()), tenant };
+    let proved = Proved { email: &email, name: Some(identity.name.as_str()), tenant, source };
     let (person, tenant) = entry::enter(app, txn, proved).await?;
-    insert(txn, person.id, provider, identity, now).await?;
+    let row = insert(app, txn, (person.id, source), provider, identity).await?;
+    if known.is_some() {
+        letters::tell_of_account(app, txn, &row, Link::Made).await?;
+    }
     Ok((person.id, tenant))
 }
 
 /// Links an account to a person who is signed in and asked for it.
 pub async fn link(
     app: &App,
-    user: UserId,
+    (user, source): (UserId, &Arc<Source>),
     provider: Provider,
     identity: &Identity,
 ) -> Result<linked_account::Model> {
     let now = app.clock.db_now();
-    let txn = app.db.begin().await?;
+    let mut txn = app.db.begin().await?;
     if touch(&txn, provider, identity, now).await? == Some(user) {
         let row = of_user(user, provider).one(&*txn).await?;
         txn.commit().await?;
         return row.ok_or(Error::NotFound("account"));
     }
-    let row = insert(&txn, user, provider, identity, now).await?;
+    let row = insert(app, &txn, (user, source), provider, identity).await?;
+    letters::tell_of_account(app, &mut txn, &row, Link::Made).await?;
     txn.commit().await?;
     Ok(row)
 }
 
 async fn insert(
+    app: &App,
     txn: &Txn,
-    user: UserId,
+    (user, source): (UserId, &Arc<Source>),
     provider: Provider,
     identity: &Identity,
-    now: DateTime<Utc>,
 ) -> Result<linked_account::Model> {
+    let now = app.clock.db_now();
     let row = linked_account::Model {
         id: LinkedAccountId::new(),
         user_id: user,
@@ -142,8 +151,9 @@ async fn insert(
         tenant: None,
         subject: ("account", Some(row.id.0)),
         data: json!({ "provider": provider }),
+        source,
     };
-    audit::record_security(txn, event, now).await?;
+    audit::record_security(app, txn, event).await?;
     Ok(row)
 }
 
@@ -151,8 +161,7 @@ async fn insert(
 /// locked out without their last one.
 pub async fn unlink(app: &App, actor: &Actor, provider: Provider) -> Result<()> {
     let user = actor.person()?;
-    let now = app.clock.db_now();
-    let txn = app.db.begin().await?;
+    let mut txn = app.db.begin().await?;
     let row = of_user(user, provider).one(&*txn).await?.ok_or(Error::NotFound("account"))?;
     let person = user::Entity::find_by_id(user).one(&*txn).await?;
     let is_proved = person.is_some_and(|person| person.email_verified_at.is_some());
@@ -163,15 +172,21 @@ pub async fn unlink(app: &App, actor: &Actor, provider: Provider) -> Result<()> 
     if linked == 1 && !is_proved {
         return Err(IdentityError::LastWay.into());
     }
-    linked_account::Entity::delete_by_id(row.id).exec(&*txn).await?;
+    let gone = linked_account::Entity::delete_by_id(row.id).exec(&*txn).await?;
+    if gone.rows_affected == 0 {
+        // Another request of theirs was faster.
+        return Err(Error::NotFound("account"));
+    }
     let event = audit::Security {
         action: Action::AccountUnlinked,
         user: Some(user),
         tenant: None,
         subject: ("account", Some(row.id.0)),
         data: json!({ "provider": provider }),
+        source: &actor.source,
     };
-    audit::record_security(&txn, event, now).await?;
+    audit::record_security(app, &txn, event).await?;
+    letters::tell_of_account(app, &mut txn, &row, Link::Ended).await?;
     txn.commit().await
 }
 

@@ -6,6 +6,8 @@
 //! with the same successor for 20 s, as an answer may get lost and two tabs may ask at once; any
 //! older one was used by somebody else, and ends the session.
 
+use std::sync::Arc;
+
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,7 +16,7 @@ use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::actor::{Actor, Credential};
+use crate::actor::{Actor, Credential, Source};
 use crate::app::App;
 use crate::audit::{self, Action, Subject};
 use crate::crypto::random_secret;
@@ -22,6 +24,7 @@ use crate::db::{self, Txn};
 use crate::entity::session::{self, EndReason, SignInWay};
 use crate::error::{Error, Result};
 use crate::events::{self, Event};
+use crate::identity::service::profile::note_activity;
 use crate::identity::service::standing::may_act_in;
 use crate::ids::{SessionId, TenantId, UserId};
 use crate::tokens::Claims;
@@ -50,10 +53,19 @@ pub struct NewSession {
     pub tenant: Option<TenantId>,
     /// The session that it was handed over from.
     pub parent: Option<SessionId>,
-    /// The browser and the system, in words.
-    pub device: String,
+    /// Their browser, and where their request came from.
+    pub visitor: Visitor,
     /// How they proved who they are.
     pub way: SignInWay,
+}
+
+/// Somebody who comes in.
+#[derive(Clone, Debug, Default)]
+pub struct Visitor {
+    /// The browser and the system, in words.
+    pub device: String,
+    /// Where their request came from.
+    pub source: Arc<Source>,
 }
 
 /// What a client gets for a session.
@@ -83,7 +95,7 @@ pub async fn begin(app: &App, txn: &mut Txn, new: NewSession) -> Result<Tokens> 
         salt: random_secret()?.to_vec(),
         generation: 1,
         rotated_at: now,
-        device: new.device,
+        device: new.visitor.device,
         way: new.way,
         created_at: now,
         last_used_at: now,
@@ -95,14 +107,16 @@ pub async fn begin(app: &App, txn: &mut Txn, new: NewSession) -> Result<Tokens> 
     };
     end_surplus(txn, new.user, now).await?;
     session::Entity::insert(row.clone().into_active_model()).exec_without_returning(&**txn).await?;
+    note_activity(txn, new.user, now).await?;
     let event = audit::Security {
         action: Action::SignedIn,
         user: Some(new.user),
         tenant,
         subject: ("session", Some(row.id.0)),
         data: json!({ "way": row.way }),
+        source: &new.visitor.source,
     };
-    audit::record_security(txn, event, now).await?;
+    audit::record_security(app, txn, event).await?;
     tokens(app, row)
 }
 
@@ -133,7 +147,7 @@ async fn end_surplus(txn: &mut Txn, user: UserId, now: DateTime<Utc>) -> Result<
 }
 
 /// Exchanges a refresh token for the next pair. Anything wrong is [`Error::Unauthenticated`].
-pub async fn renew(app: &App, refresh: &str) -> Result<Tokens> {
+pub async fn renew(app: &App, refresh: &str, source: &Arc<Source>) -> Result<Tokens> {
     let (presented, row) = prove(app, refresh).await?;
     let now = app.clock.db_now();
     let mut txn = app.db.begin().await?;
@@ -146,6 +160,7 @@ pub async fn renew(app: &App, refresh: &str) -> Result<Tokens> {
         vec![presented.session.into(), presented.generation.into(), now.into(), ends_at.into()];
     let next: Option<session::Model> = db::one(&*txn, sql, values).await?;
     if let Some(next) = next {
+        note_activity(&txn, next.user_id, now).await?;
         txn.commit().await?;
         return tokens(app, next);
     }
@@ -159,7 +174,7 @@ pub async fn renew(app: &App, refresh: &str) -> Result<Tokens> {
     if is_last && now - current.rotated_at <= GRACE {
         return tokens(app, current);
     }
-    end_reused(&mut txn, &current, now).await?;
+    end_reused(app, &mut txn, &current, source).await?;
     txn.commit().await?;
     tracing::warn!(
         session.id = %current.id,
@@ -168,7 +183,13 @@ pub async fn renew(app: &App, refresh: &str) -> Result<Tokens> {
     Err(Error::Unauthenticated)
 }
 
-async fn end_reused(txn: &mut Txn, row: &session::Model, now: DateTime<Utc>) -> Result<()> {
+async fn end_reused(
+    app: &App,
+    txn: &mut Txn,
+    row: &session::Model,
+    source: &Arc<Source>,
+) -> Result<()> {
+    let now = app.clock.db_now();
     let sql = "UPDATE sessions SET ended_at = $2, end_reason = 'REUSED'
                WHERE (id = $1 OR parent_id = $1) AND ended_at IS NULL RETURNING id";
     announce_ended(txn, sql, vec![row.id.into(), now.into()]).await?;
@@ -178,8 +199,9 @@ async fn end_reused(txn: &mut Txn, row: &session::Model, now: DateTime<Utc>) -> 
         tenant: row.tenant_id,
         subject: ("session", Some(row.id.0)),
         data: json!({ "generation": row.generation }),
+        source,
     };
-    audit::record_security(txn, event, now).await
+    audit::record_security(app, txn, event).await
 }
 
 /// The open session behind a refresh token, which stays as it is; a retired one is refused.
@@ -209,10 +231,10 @@ pub async fn access_by(app: &App, refresh: &str) -> Result<String> {
 }
 
 /// Ends the session that a refresh token belongs to; says nothing about a bad one.
-pub async fn sign_out(app: &App, refresh: &str) -> Result<()> {
+pub async fn sign_out(app: &App, refresh: &str, source: &Arc<Source>) -> Result<()> {
     match prove(app, refresh).await {
         Ok((_, row)) => {
-            end(app, row.user_id, Some(row.id), EndReason::SignedOut).await?;
+            end(app, (row.user_id, source), Some(row.id), EndReason::SignedOut).await?;
             Ok(())
         }
         Err(Error::Unauthenticated) => Ok(()),
@@ -223,7 +245,7 @@ pub async fn sign_out(app: &App, refresh: &str) -> Result<()> {
 /// Ends the session of an actor, where they are. A token without one just runs out.
 pub async fn sign_out_actor(app: &App, actor: &Actor) -> Result<()> {
     if let Credential::Session(id) = actor.credential {
-        end(app, actor.user_id, Some(id), EndReason::SignedOut).await?;
+        end(app, (actor.user_id, &actor.source), Some(id), EndReason::SignedOut).await?;
     }
     Ok(())
 }
@@ -236,10 +258,15 @@ pub async fn revoke(app: &App, actor: &Actor, only: Option<SessionId>) -> Result
         let row = session::Entity::find_by_id(id).filter(mine).one(app.db.primary()).await?;
         row.ok_or(Error::NotFound("session"))?;
     }
-    end(app, user, only, EndReason::Revoked).await
+    end(app, (user, &actor.source), only, EndReason::Revoked).await
 }
 
-async fn end(app: &App, user: UserId, only: Option<SessionId>, reason: EndReason) -> Result<usize> {
+async fn end(
+    app: &App,
+    (user, source): (UserId, &Arc<Source>),
+    only: Option<SessionId>,
+    reason: EndReason,
+) -> Result<usize> {
     let now = app.clock.db_now();
     let mut txn = app.db.begin().await?;
     let which = if only.is_some() { "AND (id = $4 OR parent_id = $4)" } else { "" };
@@ -257,8 +284,9 @@ async fn end(app: &App, user: UserId, only: Option<SessionId>, reason: EndReason
             tenant: None,
             subject: ("session", only.map(|id| id.0)),
             data: json!({ "count": ended.len(), "reason": reason }),
+            source,
         };
-        audit::record_security(&txn, event, now).await?;
+        audit::record_security(app, &txn, event).await?;
     }
     txn.commit().await?;
     Ok(ended.len())
@@ -311,9 +339,9 @@ pub async fn switch_tenant(
     let values = vec![id.into(), tenant.into(), now.into()];
     let row: Option<session::Model> = db::one(&*txn, sql, values).await?;
     let row = row.ok_or(Error::NotFound("tenant"))?;
-    let subject =
-        Subject { entity_type: "session", entity_id: id.0, tenant: Some(tenant), data: json!({}) };
-    audit::record(&txn, actor, Action::TenantSwitched, subject, now).await?;
+    let subject = Subject::of("session", id.0).in_tenant(tenant);
+    audit::record(app, &txn, actor, Action::TenantSwitched, subject).await?;
+    note_activity(&txn, actor.user_id, now).await?;
     txn.commit().await?;
     access(app, &row)
 }

@@ -6,8 +6,8 @@ use serde_json::json;
 use musubi::actor::Role;
 use musubi::crypto::Sealed;
 use musubi::entity::{
-    api_key, cross_site_activity, hand_over, invitation, linked_account, registered_document,
-    session, sign_in_link, site, user_profile,
+    api_key, cross_site_activity, hand_over, invitation, linked_account, membership_removal,
+    registered_document, session, sign_in_link, site, user_profile,
 };
 use musubi::ids::{
     ApiKeyId, CrossSiteActivityId, HandOverId, InvitationId, LinkedAccountId, ProfileId, SessionId,
@@ -58,6 +58,7 @@ pub(super) async fn the_ways_in(db: &DatabaseConnection, tenant: TenantId, user:
             from_domain: "a.test".into(),
             to_domain: "b.test".into(),
             to_origin: "https://b.test".into(),
+            challenge: Some("x".repeat(43)),
             tenant_id: tenant,
             created_at: now(),
             expires_at: now(),
@@ -126,6 +127,13 @@ pub(super) async fn the_sites(db: &DatabaseConnection, tenant: TenantId, user: U
         };
         same(db, row).await;
     }
+    let removal = membership_removal::Model {
+        tenant_id: tenant,
+        user_id: user,
+        removed_at: now(),
+        removed_by: user,
+    };
+    same(db, removal).await;
     the_keys(db, tenant, user).await;
 }
 

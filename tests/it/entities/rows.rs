@@ -11,14 +11,15 @@ use uuid::Uuid;
 use musubi::actor::Role;
 use musubi::crypto::Sealed;
 use musubi::entity::{
-    alert, credit_account, credit_grant, credit_hold, credit_package, credit_transaction,
-    credit_withdrawal, execution, function_price, idempotency_key, job_run, membership,
-    monthly_reset, plan, queue_item, system_event, tenant, usage_daily, usage_hourly, user,
+    alert, audit_chain, compliance_assessment, credit_account, credit_grant, credit_hold,
+    credit_package, credit_transaction, credit_withdrawal, execution, function_price,
+    idempotency_key, job_run, key_use, membership, monthly_reset, plan, queue_item, system_event,
+    system_event_origin, tenant, usage_daily, usage_hourly, user,
 };
 use musubi::ids::{
-    AccountId, AlertId, AuditEventId, ExecutionId, GrantId, HoldId, IdempotencyId, JobRunId,
-    MembershipId, PackageId, PlanId, PriceId, QueueItemId, ResetId, TenantId, TransactionId,
-    TypedId, UserId, WithdrawalId,
+    AccountId, AlertId, AssessmentId, AuditEventId, ExecutionId, GrantId, HoldId, IdempotencyId,
+    JobRunId, MembershipId, PackageId, PlanId, PriceId, QueueItemId, ResetId, TenantId,
+    TransactionId, TypedId, UserId, WithdrawalId,
 };
 
 /// Whom an execution belongs to.
@@ -71,6 +72,8 @@ pub(super) async fn a_tenant(db: &DatabaseConnection) -> TenantId {
             membership_policy: tenant::MembershipPolicy::Open,
             slack_webhook_url: Some(Sealed(vec![1])),
             slack_channel: None,
+            anomaly_mode: tenant::AnomalyMode::Shadow,
+            anomaly_block_minutes: 45,
             version: 3,
             time_zone: "Asia/Tokyo".into(),
             locale: "ja".into(),
@@ -183,14 +186,46 @@ pub(super) async fn the_record(db: &DatabaseConnection, tenant: TenantId, user: 
             id: AuditEventId::new(),
             tenant_id: Some(tenant),
             user_id: None,
-            event_type: "PLAN".into(),
+            chain_id: tenant.uuid(),
+            api_key_id: None,
+            request_id: Some("r-1".into()),
+            event_type: system_event::EventType::Security,
             source_system: "musubi".into(),
             entity_type: "plan".into(),
             entity_id: Some(user.uuid()),
             action: "UPDATE".into(),
             event_data: json!([]),
+            changes: Some(json!({ "role": { "before": null, "after": "ADMIN" } })),
+            risk_level: Some(system_event::RiskLevel::High),
+            times: 2,
             is_success: true,
             occurred_at: now(),
+            origin_digest: Some(vec![1]),
+            digest: vec![2, 3],
+            seq: Some(1),
+            chain_hash: Some(vec![4]),
+        },
+    )
+    .await;
+    the_chain(db, tenant).await;
+    same(
+        db,
+        key_use::Model {
+            purpose: "ENCRYPTION_KEYS".into(),
+            kid: tenant.to_string(),
+            first_used_at: now(),
+        },
+    )
+    .await;
+    same(
+        db,
+        compliance_assessment::Model {
+            id: AssessmentId::new(),
+            tenant_id: Some(tenant),
+            is_compliant: false,
+            failed: json!(["RETENTION"]),
+            assessed_at: now(),
+            next_at: now(),
         },
     )
     .await;
@@ -205,6 +240,32 @@ pub(super) async fn the_record(db: &DatabaseConnection, tenant: TenantId, user: 
             body_digest: vec![1, 2, 3],
             object_id: user.uuid(),
             created_at: now(),
+        },
+    )
+    .await;
+}
+
+async fn the_chain(db: &DatabaseConnection, tenant: TenantId) {
+    same(
+        db,
+        system_event_origin::Model {
+            event_id: AuditEventId::new(),
+            ip_address: Some(Sealed(vec![1])),
+            user_agent: None,
+            created_at: now(),
+        },
+    )
+    .await;
+    same(
+        db,
+        audit_chain::Model {
+            chain_id: tenant.uuid(),
+            seq: 7,
+            hash: vec![1],
+            anchor_seq: 3,
+            anchor_hash: vec![2],
+            mac: vec![3],
+            sealed_at: now(),
         },
     )
     .await;
@@ -302,6 +363,8 @@ pub(super) async fn an_account(db: &DatabaseConnection, tenant: TenantId) -> Acc
             time_zone: "Asia/Tokyo".into(),
             current_balance: 2_000_000_000,
             held: 1,
+            running: 1,
+            running_max: 7,
             version: 5_000_000_000,
             next_due_at: now(),
             entitled_until: None,
@@ -509,6 +572,9 @@ pub(super) async fn an_execution(
             total_cost_yen: None,
             transaction_id: usage_source.map(|_| TransactionId::new()),
             failure_code,
+            prompt_digest: i64::MIN,
+            anomaly_score: 100,
+            anomaly_signals: json!([1]),
             cancel_requested_at: None,
             execution_time_ms: Some(640),
             created_at: now(),

@@ -1,5 +1,7 @@
 //! Members: invited, given roles, removed; the last ADMIN stays whoever is quicker.
 
+use std::sync::Arc;
+
 use chrono::TimeDelta;
 use futures_util::future::join_all;
 use musubi::actor::Role;
@@ -19,14 +21,14 @@ const WITHDRAW: &str = "mutation ($id: ID!) { membershipInvitationRevoke(id: $id
 const CHANGE: &str = "mutation ($input: MembershipRoleChangeInput!) {
     membershipRoleChange(input: $input) {
         membership { id role version } userErrors { __typename code } } }";
-const REMOVE: &str = "mutation ($id: ID!) { membershipRemove(id: $id) {
+const REMOVE: &str = "mutation ($id: ID!) { membershipRemove(input: { id: $id }) {
     membership { id } userErrors { code } } }";
 const MEMBERS: &str = "query ($where: MembershipWhere) { viewer { tenant {
     members(where: $where) { totalCount nodes { id role version user { id email } } } } } }";
 const INVITATIONS: &str = "{ viewer { tenant { invitations { totalCount nodes { id email } } } } }";
 
 /// The id of somebody's membership.
-async fn place(hotel: &Hotel, user: UserId) -> Value {
+pub(super) async fn place(hotel: &Hotel, user: UserId) -> Value {
     let members = hotel.admin.gets(MEMBERS, json!({})).await;
     let nodes = members["viewer"]["tenant"]["members"]["nodes"].as_array().unwrap().clone();
     let mine = nodes.into_iter().find(|node| node["user"]["id"] == user.to_string());
@@ -49,7 +51,8 @@ async fn token_for(app: &TestApp, hotel: &Hotel, email: &str, role: Role) -> Str
 
 async fn accepts(app: &TestApp, token: &str, user: UserId) -> musubi::error::Result<Role> {
     let mut txn = app.app.db.begin().await.unwrap();
-    let accepted = identity::accept_invitation(&app.app, &mut txn, token, user).await;
+    let accepted =
+        identity::accept_invitation(&app.app, &mut txn, token, (user, &Arc::default())).await;
     match accepted {
         Ok((_, role)) => txn.commit().await.map(|()| role),
         Err(error) => Err(error),

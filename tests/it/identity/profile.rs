@@ -1,11 +1,17 @@
 //! One's own profile and sessions, and going on in another tenant.
 
+use std::sync::Arc;
+
+use chrono::TimeDelta;
 use musubi::actor::Role;
+use musubi::entity::session::SignInWay;
 use musubi::identity;
+use musubi::identity::sign_in::session::{self, NewSession, Visitor};
 use serde_json::{Value, json};
 
 use super::{begins, is_refused, refusal, top, with};
 use crate::support::TestApp;
+use crate::support::people::Person;
 
 const PROFILE: &str = "{ viewer { profile { id name locale displayName bio websiteUrl
     twitterHandle discordId preferredCharacter subscriptionTier totalSpent { amount currency }
@@ -117,4 +123,68 @@ async fn a_member_of_two_tenants_goes_on_in_the_other() {
     assert_eq!((me.actor.tenant_id, me.actor.role), (Some(away.id), Some(Role::Manager)));
     assert_eq!(refusal(&refused["tenantSwitch"]), "NOT_FOUND");
     assert_eq!(top(&by_token), "FORBIDDEN", "a token without a session cannot move one");
+}
+
+#[tokio::test]
+async fn activity_is_written_down_as_sessions_go_on_and_at_most_every_ten_minutes() {
+    let app = TestApp::start().await;
+    let hotel = app.hotel().await;
+    let seen = async || {
+        let profile = hotel.user.gets(PROFILE, json!({})).await["viewer"]["profile"].clone();
+        assert_eq!(profile["version"], 1, "it is no change of what they tell");
+        profile["lastActivity"].clone()
+    };
+    assert!(seen().await.is_null());
+    let mut tokens = begins(&app, hotel.user.id, hotel.id).await;
+    assert_eq!(seen().await, "2026-11-21T03:00:00Z");
+    for (minutes, expected) in
+        [(5, "03:00"), (4, "03:00"), (1, "03:10"), (9, "03:10"), (15, "03:34")]
+    {
+        app.clock.advance(TimeDelta::minutes(minutes));
+        tokens = session::renew(&app.app, &tokens.refresh, &Arc::default()).await.unwrap();
+        assert_eq!(seen().await, format!("2026-11-21T{expected}:00Z"));
+    }
+    app.clock.advance(TimeDelta::minutes(30));
+    begins(&app, hotel.admin.id, hotel.id).await;
+    assert_eq!(seen().await, "2026-11-21T03:34:00Z", "others are no concern of theirs");
+    let update = json!({ "input": { "bio": "温泉が好き" } });
+    hotel.user.gets(UPDATE, update).await;
+    let after = hotel.user.gets(PROFILE, json!({})).await["viewer"]["profile"].clone();
+    assert_eq!(after["lastActivity"], "2026-11-21T03:34:00Z", "a change of theirs leaves it");
+}
+
+#[tokio::test]
+async fn an_admin_sees_when_members_were_active_here_and_others_see_themselves() {
+    let app = TestApp::start().await;
+    let (home, away) = (app.hotel().await, app.hotel().await);
+    let txn = app.app.db.begin().await.unwrap();
+    let now = app.clock.db_now();
+    identity::add_member(&txn, (away.id, home.support.id), Role::User, now).await.unwrap();
+    txn.commit().await.unwrap();
+    let members = "{ viewer { tenant { members { nodes { role lastActivityAt } } } } }";
+    let seen = async |person: &Person, role: &str| {
+        let listed = person.gets(members, json!({})).await;
+        let nodes = listed["viewer"]["tenant"]["members"]["nodes"].as_array().unwrap().clone();
+        nodes.into_iter().find(|node| node["role"] == role).unwrap()["lastActivityAt"].clone()
+    };
+    begins(&app, home.support.id, home.id).await;
+    app.clock.advance(TimeDelta::hours(1));
+    begins(&app, home.admin.id, home.id).await;
+    let mut txn = app.app.db.begin().await.unwrap();
+    let elsewhere = NewSession {
+        user: home.support.id,
+        tenant: Some(away.id),
+        parent: None,
+        visitor: Visitor::default(),
+        way: SignInWay::Email,
+    };
+    session::begin(&app.app, &mut txn, elsewhere).await.unwrap();
+    txn.commit().await.unwrap();
+
+    assert_eq!(seen(&home.admin, "SUPPORT").await, "2026-11-21T03:00:00Z", "here, not elsewhere");
+    assert_eq!(seen(&home.admin, "ADMIN").await, "2026-11-21T04:00:00Z");
+    assert!(seen(&home.admin, "USER").await.is_null(), "they never came");
+    assert_eq!(seen(&home.support, "SUPPORT").await, "2026-11-21T03:00:00Z");
+    assert!(seen(&home.support, "ADMIN").await.is_null());
+    assert!(seen(&home.manager, "SUPPORT").await.is_null());
 }

@@ -11,7 +11,7 @@ use crate::support::database::is_postgres;
 use crate::support::model_server::ModelServer;
 use crate::support::process::{Home, Process, until};
 
-const REQUIRED: [&str; 8] = [
+const REQUIRED: [&str; 11] = [
     "DATABASE_URL",
     "PUBLIC_URL",
     "JWT_KEYS",
@@ -20,6 +20,9 @@ const REQUIRED: [&str; 8] = [
     "OPENAI_API_KEY",
     "EMAIL_SERVER",
     "EMAIL_FROM",
+    "STRIPE_SECRET_KEY",
+    "STRIPE_PUBLISHABLE_KEY",
+    "STRIPE_WEBHOOK_SECRET",
 ];
 const VIEWER: &str = "{ viewer { user { name } tenant { name } role isPlatformAdmin } }";
 
@@ -166,6 +169,10 @@ async fn a_bad_setting_does_not_hide_what_else_is_missing_and_is_not_repeated() 
 async fn production_has_no_sandbox_no_demo_and_no_graphiql() {
     let home = Home::hotel(100).await.with("MUSUBI_ENV", "production");
     let ran = home.run(&["serve"]).await;
+    let told = "MUSUBI_RATE_LIMITS is off, which is for load tests only";
+    assert!(ran.err.contains(told), "{}", ran.err);
+    let home = home.without("MUSUBI_RATE_LIMITS");
+    let ran = home.run(&["serve"]).await;
     assert_eq!(ran.status.code(), Some(1));
     assert!(ran.err.contains("OPENAI_API_KEY"), "{}", ran.err);
     assert!(!ran.err.contains("JWT_KEYS") && !ran.err.contains(&STANDARD.encode([1; 32])));
@@ -174,7 +181,10 @@ async fn production_has_no_sandbox_no_demo_and_no_graphiql() {
     let home = home
         .with_models(&models)
         .with("EMAIL_SERVER", "smtp://127.0.0.1:9")
-        .with("EMAIL_FROM", "Musubi <no-reply@musubi.test>");
+        .with("EMAIL_FROM", "Musubi <no-reply@musubi.test>")
+        .with("STRIPE_SECRET_KEY", "sk_test_nobody")
+        .with("STRIPE_PUBLISHABLE_KEY", "pk_test_nobody")
+        .with("STRIPE_WEBHOOK_SECRET", "whsec_nobody");
     let mut process = home.serve().await;
     assert_eq!(process.said(), "");
     assert_eq!(process.fetch("/graphiql").await.unwrap().0, 404);
@@ -191,7 +201,7 @@ async fn production_has_no_sandbox_no_demo_and_no_graphiql() {
 async fn keys_may_come_as_files() {
     let home = Home::hotel(100).await;
     let file = home.folder().join("index-key");
-    fs::write(&file, format!("{}\n", STANDARD.encode([3; 32]))).unwrap();
+    fs::write(&file, format!("{}\n", home.setting("INDEX_KEY"))).unwrap();
     let home = home.without("INDEX_KEY").with("INDEX_KEY_FILE", file.to_str().unwrap());
     let email = &home.guests().emails[0];
     home.gets(&["token", "--email", email]).await;

@@ -3,34 +3,36 @@
 use std::collections::BTreeSet;
 
 use async_graphql::parser::types::{InputValueDefinition, TypeKind};
+use chrono::TimeDelta;
 use musubi::actor::{Actor, Permission, Role};
 use musubi::app::App;
 use musubi::db;
 use musubi::entity::session::SignInWay;
 use musubi::entity::site::Character;
+use musubi::entity::user_block;
 use musubi::error::Lang;
 use musubi::identity;
 use musubi::identity::service::invitation::{self, Invite};
 use musubi::identity::service::key::{self, NewKey};
 use musubi::identity::service::profile;
 use musubi::identity::service::site::{self, SiteContent};
-use musubi::identity::sign_in::session::{self, NewSession, Tokens};
+use musubi::identity::sign_in::session::{self, NewSession, Tokens, Visitor};
 use musubi::ids::{
-    AccountId, ApiKeyId, ExecutionId, GrantId, HoldId, InvitationId, MembershipId, PackageId,
-    PlanId, PriceId, ProfileId, ResetId, SessionId, SiteId, TenantId, TransactionId, UserId,
-    new_uuid,
+    AccountId, ApiKeyId, BlockId, ExecutionId, GrantId, HoldId, InvitationId, MembershipId,
+    PackageId, PlanId, PriceId, ProfileId, PurchaseId, ResetId, SessionId, SiteId, TenantId,
+    TransactionId, UserId, new_uuid,
 };
-use sea_orm::FromQueryResult;
+use sea_orm::{EntityTrait, FromQueryResult, IntoActiveModel};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::map::{self, Map, code, reply, target};
 use crate::support::TestApp;
-use crate::support::people::Hotel;
+use crate::support::people::{Hotel, Person};
 
 /// What an id may be of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Account,
     Grant,
     Transaction,
@@ -44,6 +46,8 @@ enum Kind {
     Key,
     Profile,
     Session,
+    Block,
+    Purchase,
     /// Of everybody: packages, plans and prices belong to no tenant.
     Package,
     Plan,
@@ -52,7 +56,7 @@ enum Kind {
 
 /// What is answered for an object that is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Missing {
+pub(super) enum Missing {
     /// NOT_FOUND.
     Refused,
     /// Nothing: no entry of a list.
@@ -61,7 +65,7 @@ enum Missing {
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Who {
+pub(super) enum Who {
     Admin,
     /// The ADMIN by a session, which alone can be moved to another tenant.
     InSession,
@@ -69,14 +73,14 @@ enum Who {
 }
 
 use Kind::{
-    Account, Execution, Grant, Invitation, Key, Member, Package, Plan, Price, Profile, Reset,
-    Session, Site, Tenant, Transaction, User,
+    Account, Block, Execution, Grant, Invitation, Key, Member, Package, Plan, Price, Profile,
+    Purchase, Reset, Session, Site, Tenant, Transaction, User,
 };
 use Missing::{Empty, Refused};
 use Who::{Admin, InSession, Platform};
 
 /// A place that takes an id, and a document that puts `$id` there.
-type Place = (&'static str, &'static [Kind], Missing, Who, &'static str);
+pub(super) type Place = (&'static str, &'static [Kind], Missing, Who, &'static str);
 
 const EVERY_KIND: &[Kind] = &[
     Account,
@@ -92,12 +96,14 @@ const EVERY_KIND: &[Kind] = &[
     Key,
     Profile,
     Session,
+    Block,
+    Purchase,
     Package,
     Plan,
     Price,
 ];
 
-const PLACES: &[Place] = &[
+pub(super) const PLACES: &[Place] = &[
     ("Query.node(id)", EVERY_KIND, Refused, Admin, "query ($id: ID!) { it: node(id: $id) { id } }"),
     (
         "Query.nodes(ids)",
@@ -128,6 +134,51 @@ const PLACES: &[Place] = &[
         "query ($id: ID!) { it: aiExecutions(where: { userId: { in: [$id] } }) { totalCount } }",
     ),
     (
+        "Query.auditEvents(where.actorId)",
+        &[User],
+        Empty,
+        Admin,
+        "query ($id: ID!) { it: auditEvents(where: { actorId: { eq: $id } }) { totalCount } }",
+    ),
+    (
+        "Query.auditEvents(where.apiKeyId)",
+        &[Key],
+        Empty,
+        Admin,
+        "query ($id: ID!) { it: auditEvents(where: { apiKeyId: { eq: $id } }) { totalCount } }",
+    ),
+    (
+        "Query.auditEvents(where.entityId)",
+        &[Execution, User, Tenant, Member, Invitation, Site, Key, Session, Package],
+        Empty,
+        Admin,
+        "query ($id: ID!) { it: auditEvents(where: { entityId: { eq: $id } }) { totalCount } }",
+    ),
+    (
+        "Query.auditExport(where.actorId)",
+        &[User],
+        Empty,
+        Admin,
+        "query ($id: ID!) {
+            it: auditExport(format: CSV, where: { actorId: { eq: $id } }) { count } }",
+    ),
+    (
+        "Query.auditExport(where.apiKeyId)",
+        &[Key],
+        Empty,
+        Admin,
+        "query ($id: ID!) {
+            it: auditExport(format: CSV, where: { apiKeyId: { eq: $id } }) { count } }",
+    ),
+    (
+        "Query.auditExport(where.entityId)",
+        &[Execution, User, Tenant, Member, Invitation, Site, Key, Session, Package],
+        Empty,
+        Admin,
+        "query ($id: ID!) {
+            it: auditExport(format: CSV, where: { entityId: { eq: $id } }) { count } }",
+    ),
+    (
         "CreditAccount.transactions(where.id)",
         &[Transaction],
         Empty,
@@ -150,6 +201,59 @@ const PLACES: &[Place] = &[
         Admin,
         "query ($id: ID!) { creditAccount {
             it: transactions(where: { executionId: { eq: $id } }) { totalCount } } }",
+    ),
+    (
+        "Query.creditPurchase(id)",
+        &[Purchase],
+        Refused,
+        Admin,
+        "query ($id: ID!) { it: creditPurchase(id: $id) { id } }",
+    ),
+    (
+        "Query.creditPurchaseQuote(packageId)",
+        &[Package],
+        Refused,
+        Admin,
+        "query ($id: ID!) { it: creditPurchaseQuote(packageId: $id) { taxRate } }",
+    ),
+    (
+        "Query.creditPurchases(where.id)",
+        &[Purchase],
+        Empty,
+        Admin,
+        "query ($id: ID!) { it: creditPurchases(where: { id: { eq: $id } }) { totalCount } }",
+    ),
+    (
+        "Query.creditPurchases(where.packageId)",
+        &[Package],
+        Empty,
+        Admin,
+        "query ($id: ID!) { it: creditPurchases(where: { packageId: { eq: $id } }) {
+            totalCount } }",
+    ),
+    (
+        "Mutation.creditPurchase(input.packageId)",
+        &[Package],
+        Refused,
+        Admin,
+        "mutation ($id: ID!) { it: creditPurchase(input: { packageId: $id, paymentMethod: STRIPE,
+            stripePaymentMethodId: \"pm_card_visa\", idempotencyKey: \"a-package-of-nobody\" }) {
+            purchase { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.creditPurchaseConfirm(id)",
+        &[Purchase],
+        Refused,
+        Admin,
+        "mutation ($id: ID!) { it: creditPurchaseConfirm(id: $id) {
+            purchase { id } userErrors { code } } }",
+    ),
+    (
+        "Subscription.creditPurchaseChanged(id)",
+        &[Purchase],
+        Refused,
+        Admin,
+        "subscription ($id: ID!) { it: creditPurchaseChanged(id: $id) { id } }",
     ),
     (
         "Mutation.aiExecute(input.metadata.userId)",
@@ -228,6 +332,23 @@ const PLACES: &[Place] = &[
             account { id } userErrors { code } } }",
     ),
     (
+        "Mutation.tenantRunningMaxSet(input.tenantId)",
+        &[],
+        Refused,
+        Platform,
+        "mutation ($id: ID!) { it: tenantRunningMaxSet(input: { tenantId: $id, runningMax: 5 }) {
+            account { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.tenantFunctionLimitSet(input.tenantId)",
+        &[],
+        Refused,
+        Platform,
+        "mutation ($id: ID!) {
+            it: tenantFunctionLimitSet(input: { tenantId: $id, functionType: CHATBOT }) {
+            functionLimit { perHour } userErrors { code } } }",
+    ),
+    (
         "Mutation.tenantClose(input.id)",
         &[Tenant],
         Refused,
@@ -275,12 +396,20 @@ const PLACES: &[Place] = &[
             membership { id } userErrors { code } } }",
     ),
     (
-        "Mutation.membershipRemove(id)",
+        "Mutation.membershipRemove(input.id)",
         &[Member],
         Refused,
         Admin,
-        "mutation ($id: ID!) { it: membershipRemove(id: $id) {
+        "mutation ($id: ID!) { it: membershipRemove(input: { id: $id }) {
             membership { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.anomalyBlockLift(id)",
+        &[Block],
+        Refused,
+        Admin,
+        "mutation ($id: ID!) { it: anomalyBlockLift(id: $id) { block { id }
+            userErrors { code } } }",
     ),
     (
         "Mutation.apiKeyRevoke(id)",
@@ -361,7 +490,7 @@ async fn row_of(app: &TestApp, hotel: &Hotel, table: &str) -> Uuid {
 }
 
 /// The id of a hotel's object.
-async fn id_of(app: &TestApp, hotel: &Hotel, kind: Kind) -> String {
+pub(super) async fn id_of(app: &TestApp, hotel: &Hotel, kind: Kind) -> String {
     match kind {
         Account => hotel.account().await.id.to_string(),
         Grant => GrantId(row_of(app, hotel, "ai_credit_grants").await).to_string(),
@@ -372,7 +501,9 @@ async fn id_of(app: &TestApp, hotel: &Hotel, kind: Kind) -> String {
         Execution => ExecutionId(row_of(app, hotel, "ai_executions").await).to_string(),
         User => hotel.user.id.to_string(),
         Tenant => hotel.id.to_string(),
+        Purchase => PurchaseId(row_of(app, hotel, "credit_purchases").await).to_string(),
         Member | Invitation | Site | Key | Profile | Session => own_id_of(app, hotel, kind).await,
+        Block => a_block(&app.app, hotel).await,
         Package | Plan | Price => panic!("{kind:?} belongs to nobody"),
     }
 }
@@ -407,18 +538,38 @@ async fn own_id_of(app: &TestApp, hotel: &Hotel, kind: Kind) -> String {
             key::create(app, admin, new).await.unwrap().0.id.to_string()
         }
         Profile => profile::get(app, admin).await.unwrap().profile.id.to_string(),
-        Session => begin_session(app, hotel).await.session.id.to_string(),
+        Session => begin_session(app, hotel.admin.id, hotel.id).await.session.id.to_string(),
         _ => panic!("{kind:?} is not identity's"),
     }
 }
 
-/// A session of a hotel's ADMIN.
-async fn begin_session(app: &App, hotel: &Hotel) -> Tokens {
+/// A block of a hotel's person.
+pub(crate) async fn a_block(app: &App, hotel: &Hotel) -> String {
+    let id = BlockId::new();
+    let now = app.clock.db_now();
+    let block = user_block::Model {
+        id,
+        tenant_id: hotel.id,
+        user_id: hotel.user.id,
+        score: 95,
+        signals: json!([]),
+        blocked_until: now + TimeDelta::minutes(30),
+        created_at: now,
+        lifted_at: None,
+        lifted_by: None,
+    };
+    let row = block.into_active_model();
+    user_block::Entity::insert(row).exec_without_returning(app.db.writer()).await.unwrap();
+    id.to_string()
+}
+
+/// A session of somebody's in their tenant.
+pub(super) async fn begin_session(app: &App, user: UserId, tenant: TenantId) -> Tokens {
     let new = NewSession {
-        user: hotel.admin.id,
-        tenant: Some(hotel.id),
+        user,
+        tenant: Some(tenant),
         parent: None,
-        device: "Firefox · Linux".to_owned(),
+        visitor: Visitor { device: "Firefox · Linux".to_owned(), ..Visitor::default() },
         way: SignInWay::Email,
     };
     let mut txn = app.db.begin().await.unwrap();
@@ -428,7 +579,7 @@ async fn begin_session(app: &App, hotel: &Hotel) -> Tokens {
 }
 
 /// The id of an object that never was.
-fn missing_id(kind: Kind) -> String {
+pub(super) fn missing_id(kind: Kind) -> String {
     let uuid = new_uuid();
     match kind {
         Account => AccountId(uuid).to_string(),
@@ -444,18 +595,29 @@ fn missing_id(kind: Kind) -> String {
         Key => ApiKeyId(uuid).to_string(),
         Profile => ProfileId(uuid).to_string(),
         Session => SessionId(uuid).to_string(),
+        Block => BlockId(uuid).to_string(),
+        Purchase => PurchaseId(uuid).to_string(),
         Package => PackageId(uuid).to_string(),
         Plan => PlanId(uuid).to_string(),
         Price => PriceId(uuid).to_string(),
     }
 }
 
-/// Two hotels with a run each, and the platform's admin.
+/// A purchase of a hotel's, paid in the sandbox.
+pub(super) async fn buys_a_package(app: &TestApp, hotel: &Hotel) {
+    let package = crate::payments::package(app, json!({})).await;
+    let input = json!({ "packageId": package, "paymentMethod": "STRIPE",
+        "stripePaymentMethodId": "pm_card_visa", "idempotencyKey": "their-first-purchase" });
+    let done = crate::payments::buys(&hotel.admin, input).await;
+    assert_eq!(done["purchase"]["status"], "COMPLETED", "{done}");
+}
+
+/// Two hotels with a run and a purchase each, and the platform's admin.
 struct Town {
     app: TestApp,
     own: Hotel,
     strange: Hotel,
-    root: crate::support::people::Person,
+    root: Person,
     execution: String,
     in_session: Actor,
 }
@@ -467,9 +629,12 @@ impl Town {
         let strange = app.hotel().await.with_credits(100).await;
         own.user.executes("こんにちは", "their-first-run").await;
         strange.user.executes("こんにちは", "their-first-run").await;
+        for hotel in [&own, &strange] {
+            buys_a_package(&app, hotel).await;
+        }
         let root = app.platform_admin(Some(own.id)).await;
         let execution = id_of(&app, &own, Execution).await;
-        let session = begin_session(&app.app, &own).await;
+        let session = begin_session(&app.app, own.admin.id, own.id).await;
         let in_session = identity::authenticate(&app.app, &session.access, Lang::En).await.unwrap();
         Self { app, own, strange, root, execution, in_session }
     }

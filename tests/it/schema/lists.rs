@@ -49,6 +49,13 @@ const TENANTS: &str = "query ($first: Int, $after: String, $last: Int, $before: 
         nodes { id } totalCount
         pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } }";
 
+const PURCHASES: &str = "query ($first: Int, $after: String, $last: Int, $before: String,
+    $orderBy: [CreditPurchaseOrder!]) {
+    it: creditPurchases(first: $first, after: $after, last: $last, before: $before,
+        orderBy: $orderBy) {
+        nodes { id } totalCount
+        pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } }";
+
 /// Executions of three people, all started at the same instant, and some purchases between them.
 async fn busy_hotel(app: &TestApp) -> Hotel {
     let hotel = app.hotel().await.with_credits(1_000).await;
@@ -244,6 +251,36 @@ async fn members_invitations_and_tenants_made_at_one_instant_are_walked_both_way
     for (actor, document, order_by) in lists {
         Walker { app: &app, actor, document, order_by }.walks_both_ways().await;
     }
+}
+
+#[tokio::test]
+async fn purchases_are_walked_through_ties_and_missing_ends() {
+    let app = TestApp::start().await;
+    let hotel = app.hotel().await;
+    let package = crate::payments::package(&app, json!({})).await;
+    for number in 0..ROWS {
+        let card = if number % 3 == 0 { "pm_card_chargeDeclined" } else { "pm_card_visa" };
+        let input = json!({ "packageId": package, "paymentMethod": "STRIPE",
+            "stripePaymentMethodId": card, "idempotencyKey": format!("purchase-{number}") });
+        crate::payments::buys(&hotel.admin, input).await;
+    }
+    let actor = &hotel.admin.actor;
+    for order_by in [
+        json!([]),
+        sorted_by(&[("CREATED_AT", "ASC")]),
+        sorted_by(&[("COMPLETED_AT", "DESC"), ("CREDITS", "ASC")]),
+    ] {
+        Walker { app: &app, actor, document: PURCHASES, order_by }.walks_both_ways().await;
+    }
+    let question = "query ($first: Int) { creditPurchases(first: $first) { nodes {
+        id clientSecret user { name } package { credits } transaction { balanceAfter } } } }";
+    let mut counts = Vec::new();
+    for first in [5, 5, 50] {
+        let before = app.app.db.statements();
+        hotel.admin.gets(question, json!({ "first": first })).await;
+        counts.push(app.app.db.statements() - before);
+    }
+    assert_eq!(counts[1], counts[2], "statements of 5 rows and of 50");
 }
 
 #[tokio::test]

@@ -1,13 +1,14 @@
 //! The schema as its export tells it, and documents that ask any of its fields.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_graphql::Variables;
 use async_graphql::parser::types::{
     BaseType, FieldDefinition, InputValueDefinition, Type, TypeDefinition, TypeKind,
     TypeSystemDefinition,
 };
-use musubi::actor::Actor;
+use musubi::actor::{Actor, Source};
 use musubi::error::Lang;
 use musubi::graphql::caller::Caller;
 use musubi::graphql::engine::{Call, OperationKind, Prepared};
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::support::TestApp;
 
-const ROOTS: [&str; 3] = ["Query", "Mutation", "Subscription"];
+pub(super) const ROOTS: [&str; 3] = ["Query", "Mutation", "Subscription"];
 
 /// All types by name.
 pub(super) struct Map(BTreeMap<String, TypeDefinition>);
@@ -129,14 +130,6 @@ impl Question {
         let asked = selection(map, field, id);
         Self { document: format!("{} {{ it: {asked} }}", root.to_lowercase()) }
     }
-
-    /// Asks a field of an object of the caller's, `place` being the way to it with dots.
-    pub(super) fn within(map: &Map, place: &str, field: &FieldDefinition) -> Self {
-        let asked = selection(map, field, &|path| panic!("{path} takes an id"));
-        let nested = |inner: String, step: &str| format!("{step} {{ {inner} }}");
-        let asked = place.split('.').rev().fold(asked, nested);
-        Self { document: format!("query {{ it: {asked} }}") }
-    }
 }
 
 fn selection(map: &Map, field: &FieldDefinition, id: &dyn Fn(&str) -> String) -> String {
@@ -175,8 +168,8 @@ pub(super) async fn reply_in(
     document: &str,
     variables: Value,
 ) -> Value {
-    let request_id = "test".to_owned();
-    let caller = Caller { app: app.app.clone(), actor, lang, request_id };
+    let source = Source { request_id: "test".into(), ..Source::default() };
+    let caller = Caller::new(app.app.clone(), actor, lang, Arc::new(source));
     let call = Call {
         query: document.to_owned(),
         operation_name: None,

@@ -1,59 +1,74 @@
-//! Who may ask what: the whole table, tried out for every root field.
+//! Who may ask what: the whole table, tried out. Root fields are here, fields of objects in the
+//! files of `rights/fields`.
+
+mod fields;
+mod furniture;
+mod stage;
+mod strangers;
+mod table;
+mod voice;
+mod way;
 
 use std::collections::BTreeMap;
 
-use musubi::ids::{
-    ApiKeyId, ExecutionId, InvitationId, MembershipId, PackageId, SessionId, SiteId,
-};
-
-use futures_util::future::join_all;
 use musubi::actor::Permission;
+use musubi::db;
 use musubi::error::Lang;
 use musubi::identity;
 use musubi::identity::service::key::{self, NewKey};
-use serde_json::{Value, json};
+use musubi::ids::{
+    ApiKeyId, BlockId, ExecutionId, InvitationId, MembershipId, PackageId, PurchaseId, SessionId,
+    SiteId,
+};
+use serde_json::json;
 
-use super::map::{self, Map, Question, code, reply};
-use crate::http::{exchange, request};
+use super::map::{Map, Question, code, reply};
 use crate::support::people::{Hotel, Person};
 use crate::support::{TestApp, TestServer};
-use crate::ws::Client;
+use voice::{Transport, Voice};
 
 /// `+` may, `-` is refused as FORBIDDEN. PLATFORM is a platform admin who acts in the tenant, KEY
-/// an API key with all that keys can have. Fields of `CreditAccount` and `Tenant` are listed when
-/// not every member may ask them. `tenantSwitch` needs a session, which nobody has here.
+/// an API key with all that keys can have, BARE one with nothing, whose mark stands only where it
+/// may. An ADMIN of another tenant may what ADMINs may, there. `tenantSwitch` needs a session,
+/// which nobody has here.
 const RIGHTS: &str = "
-                                        USER  SUPPORT  MANAGER  ADMIN  PLATFORM  KEY
+                                        USER  SUPPORT  MANAGER  ADMIN  PLATFORM  KEY  BARE
     Query.aiExecution                   +     +        +        +      +         +
     Query.aiExecutionQuote              +     +        +        +      +         +
     Query.aiExecutions                  +     +        +        +      +         +
     Query.aiFunctions                   +     +        +        +      +         +
-    Query.clientConfig                  +     +        +        +      +         +
+    Query.anomalyBlocks                 -     -        -        +      +         -
+    Query.anomalySettings               -     -        -        +      +         -
+    Query.auditEvents                   -     -        -        +      +         -
+    Query.auditExport                   -     -        -        +      +         -
+    Query.auditReport                   -     -        -        +      +         -
+    Query.clientConfig                  +     +        +        +      +         +    +
     Query.creditAccount                 +     +        +        +      +         +
     Query.creditAnalytics               -     -        +        +      +         +
     Query.creditPackages                +     +        +        +      +         +
+    Query.creditPurchase                -     -        -        +      +         -
+    Query.creditPurchaseQuote           -     -        -        +      +         -
+    Query.creditPurchases               -     -        -        +      +         -
     Query.node                          +     +        +        +      +         +
     Query.nodes                         +     +        +        +      +         +
     Query.plans                         +     +        +        +      +         +
     Query.tenants                       -     -        -        -      +         -
-    Query.viewer                        +     +        +        +      +         +
-    CreditAccount.resets                -     -        +        +      +         +
-    CreditAccount.transactions          -     -        +        +      +         +
-    CreditAccount.usage                 -     -        +        +      +         +
-    Tenant.apiKeys                      -     -        -        +      +         -
-    Tenant.invitations                  -     -        -        +      +         -
-    Tenant.members                      -     +        +        +      +         -
+    Query.viewer                        +     +        +        +      +         +    +
     Mutation.accountUnlink              +     +        +        +      +         -
     Mutation.aiExecute                  +     +        +        +      +         +
     Mutation.aiExecutionCancel          +     +        +        +      +         +
     Mutation.aiExecutionStart           +     +        +        +      +         +
     Mutation.aiPriceSet                 -     -        -        -      +         -
+    Mutation.anomalyBlockLift           -     -        -        +      +         -
+    Mutation.anomalySettingsUpdate      -     -        -        +      +         -
     Mutation.apiKeyCreate               -     -        -        +      +         -
     Mutation.apiKeyRevoke               -     -        -        +      +         -
     Mutation.creditBonusGrant           -     -        -        -      +         -
     Mutation.creditPackageCreate        -     -        -        -      +         -
     Mutation.creditPackageRetire        -     -        -        -      +         -
     Mutation.creditPackageUpdate        -     -        -        -      +         -
+    Mutation.creditPurchase             -     -        -        +      +         -
+    Mutation.creditPurchaseConfirm      -     -        -        +      +         -
     Mutation.creditRefund               -     -        -        -      +         -
     Mutation.membershipInvite           -     -        -        +      +         -
     Mutation.membershipInvitationRevoke -     -        -        +      +         -
@@ -68,30 +83,46 @@ const RIGHTS: &str = "
     Mutation.siteUpdate                 -     -        -        +      +         -
     Mutation.tenantClose                -     -        -        +      +         -
     Mutation.tenantCreate               -     -        -        -      +         -
+    Mutation.tenantFunctionLimitSet     -     -        -        -      +         -
     Mutation.tenantPlanSet              -     -        -        -      +         -
+    Mutation.tenantRunningMaxSet        -     -        -        -      +         -
     Mutation.tenantSwitch               -     -        -        -      -         -
     Mutation.tenantUpdate               -     -        -        +      +         -
     Subscription.aiExecutionEvents      +     +        +        +      +         +
     Subscription.creditBalance          +     +        +        +      +         +
+    Subscription.creditPurchaseChanged  -     -        -        +      +         -
 ";
 
-/// The table: for each field, whether each column may.
+/// The table: for each field, whether each of [`everybody`] may.
 fn rights() -> BTreeMap<&'static str, Vec<bool>> {
     let rows = RIGHTS.trim_matches('\n').lines().skip(1).map(str::split_whitespace);
     let rights = rows.filter_map(|mut row| {
         let field = row.next()?;
-        Some((field, row.map(|mark| mark == "+").collect()))
+        let mut marks: Vec<bool> = row.map(|mark| mark == "+").collect();
+        assert!((6..=7).contains(&marks.len()), "{field} has a column too few or too many");
+        let (admin, bare) = (marks[3], marks.get(6).copied());
+        marks.truncate(6);
+        marks.extend([bare.unwrap_or(false), admin]);
+        Some((field, marks))
     });
     rights.collect()
+}
+
+/// The columns' people, and the ADMIN of another tenant.
+async fn everybody(app: &TestApp, hotel: &Hotel) -> [Person; 8] {
+    let root = app.platform_admin(Some(hotel.id)).await;
+    let (key, bare) = (key_of(app, hotel).await, bare_key_of(app, hotel).await);
+    let other = app.hotel().await.with_credits(1_000).await.admin;
+    let [user, support, manager, admin] =
+        [&hotel.user, &hotel.support, &hotel.manager, &hotel.admin].map(Person::clone);
+    [user, support, manager, admin, root, key, bare, other]
 }
 
 #[tokio::test]
 async fn each_role_may_ask_what_the_table_says() {
     let app = TestApp::start().await;
     let hotel = app.hotel().await.with_credits(1_000).await;
-    let root = app.platform_admin(Some(hotel.id)).await;
-    let key = key_of(&app, &hotel).await;
-    let people = [&hotel.user, &hotel.support, &hotel.manager, &hotel.admin, &root, &key];
+    let people = everybody(&app, &hotel).await;
     let account = hotel.account().await.id.to_string();
     let tenant = hotel.id.to_string();
     let id = |path: &str| id_for(path, &account, &tenant);
@@ -104,14 +135,6 @@ async fn each_role_may_ask_what_the_table_says() {
         let question = Question::with(&map, root, field, &id);
         try_out(&app, &people, (&path, &question), &row).await;
     }
-    for (owner, place) in [("CreditAccount", "creditAccount"), ("Tenant", "viewer.tenant")] {
-        for field in map::fields(map.get(owner).unwrap()) {
-            let path = format!("{owner}.{}", field.name.node);
-            let row = rights.remove(path.as_str()).unwrap_or_else(|| vec![true; 6]);
-            let question = Question::within(&map, place, field);
-            try_out(&app, &people, (&path, &question), &row).await;
-        }
-    }
     assert!(rights.is_empty(), "no longer there: {rights:?}");
 }
 
@@ -121,11 +144,16 @@ fn id_for(path: &str, account: &str, tenant: &str) -> String {
         "node.id" | "nodes.ids" => account.to_owned(),
         "tenantClose.input.id" => tenant.to_owned(),
         path if path.ends_with(".tenantId") => tenant.to_owned(),
+        "anomalyBlockLift.id" => BlockId::new().to_string(),
         "apiKeyRevoke.id" => ApiKeyId::new().to_string(),
         "membershipInvitationRevoke.id" => InvitationId::new().to_string(),
         path if path.starts_with("membership") => MembershipId::new().to_string(),
         "sessionEnd.id" => SessionId::new().to_string(),
         path if path.starts_with("site") => SiteId::new().to_string(),
+        "creditPurchase.input.packageId" | "creditPurchaseQuote.packageId" => {
+            PackageId::new().to_string()
+        }
+        path if path.starts_with("creditPurchase") => PurchaseId::new().to_string(),
         path if path.starts_with("creditPackage") => PackageId::new().to_string(),
         _ => ExecutionId::new().to_string(),
     }
@@ -136,6 +164,22 @@ async fn key_of(app: &TestApp, hotel: &Hotel) -> Person {
     let all = Permission::ALL.iter().copied().filter(|it| it.is_for_keys()).collect();
     let new = NewKey { name: "server".to_owned(), permissions: all, expires_at: None };
     let (_, text) = key::create(&app.app, &hotel.admin.actor, new).await.unwrap();
+    by_key(app, hotel, text).await
+}
+
+/// The same by a key that lost all that it could have.
+async fn bare_key_of(app: &TestApp, hotel: &Hotel) -> Person {
+    let permissions = vec![Permission::LeadsRead];
+    let new = NewKey { name: "bare".to_owned(), permissions, expires_at: None };
+    let (row, text) = key::create(&app.app, &hotel.admin.actor, new).await.unwrap();
+    let sql = "UPDATE api_keys SET permissions = $2 WHERE id = $1";
+    let txn = app.app.db.begin().await.unwrap();
+    db::execute(&*txn, sql, vec![row.id.into(), json!([]).into()]).await.unwrap();
+    txn.commit().await.unwrap();
+    by_key(app, hotel, text).await
+}
+
+async fn by_key(app: &TestApp, hotel: &Hotel, text: String) -> Person {
     let actor = identity::authenticate(&app.app, &text, Lang::En).await.unwrap();
     let mut person = hotel.admin.acting_as(actor);
     person.token = text;
@@ -144,14 +188,13 @@ async fn key_of(app: &TestApp, hotel: &Hotel) -> Person {
 
 async fn try_out(
     app: &TestApp,
-    people: &[&Person; 6],
+    people: &[Person; 8],
     (path, question): (&str, &Question),
     row: &[bool],
 ) {
-    assert_eq!(row.len(), people.len(), "{path} has a column too few or too many");
     for (column, (person, may)) in people.iter().zip(row).enumerate() {
         let actor = Some(person.actor.clone());
-        let reply = reply(app, actor, &question.document, serde_json::json!({})).await;
+        let reply = reply(app, actor, &question.document, json!({})).await;
         let is_allowed = code(&reply) != "FORBIDDEN";
         assert_eq!(is_allowed, *may, "{path}, column {column}: {reply}");
         assert_ne!(code(&reply), "INTERNAL", "{path}, column {column}: {reply}");
@@ -182,41 +225,10 @@ async fn a_platform_admin_without_a_tenant_acts_only_across_tenants() {
     assert_eq!(given["data"]["it"]["balance"]["current"], 7, "{given}");
 }
 
-/// What stands in the way of a question, over HTTP; none when nothing does.
-async fn over_http(server: &TestServer, token: Option<&str>, document: &str) -> (u16, String) {
-    let bearer = token.map(|token| format!("Bearer {token}"));
-    let mut headers = vec![("content-type", "application/json")];
-    headers.extend(bearer.as_deref().map(|bearer| ("authorization", bearer)));
-    let body = json!({ "query": document }).to_string();
-    let reply = exchange(server, &request("POST", "/graphql", &headers, body.as_bytes())).await;
-    let code = code(&reply.json()).to_owned();
-    (reply.status, code)
-}
-
-/// The same over a socket: the code of the first message.
-async fn over_socket(client: &mut Client, document: &str) -> String {
-    client.subscribe("q", document).await;
-    let first = client.see_message().await;
-    match first["type"].as_str().unwrap() {
-        "error" => code(&json!({ "errors": first["payload"] })).to_owned(),
-        "next" => {
-            let found = code(&first["payload"]).to_owned();
-            client.send(json!({ "type": "complete", "id": "q" })).await;
-            // The end may have been on its way; nothing of this id comes after the next answer.
-            client.see_quiet().await;
-            found
-        }
-        other => panic!("{other}: {first}"),
-    }
-}
-
 #[tokio::test]
 async fn the_table_holds_over_http_and_sockets_for_everybody_who_may_come() {
     let server = TestServer::start().await;
     let hotel = &server.hotel;
-    let root = server.app.platform_admin(Some(hotel.id)).await;
-    let key = key_of(&server.app, hotel).await;
-    let people = [&hotel.user, &hotel.support, &hotel.manager, &hotel.admin, &root, &key];
     let expired = identity::issue_token(
         &server.app.app,
         hotel.admin.id,
@@ -228,38 +240,30 @@ async fn the_table_holds_over_http_and_sockets_for_everybody_who_may_come() {
     // Nobody closes the stage, and nobody leaves it.
     let tenant = musubi::ids::TenantId::new().to_string();
     let id = |path: &str| id_for(path, &account, &tenant);
-    let map = Map::read();
-    let rights = rights();
-    let mut sockets = join_all(people.iter().map(|person| async {
-        let mut client = Client::open(&server).await;
-        client.init(json!({ "authorization": format!("Bearer {}", person.token) })).await;
-        client
-    }))
-    .await;
-    let mut anonymous = Client::open(&server).await;
-    anonymous.init(Value::Null).await;
+    let (map, rights) = (Map::read(), rights());
+    let mut anonymous = Voice::of(&server, None).await;
+    let mut voices = Vec::new();
+    for person in everybody(&server.app, hotel).await {
+        voices.push(Voice::of(&server, Some(&person.token)).await);
+    }
     for (kind, field) in map.root_fields() {
         let path = format!("{kind}.{}", field.name.node);
         let document = Question::with(&map, kind, field, &id).document;
-        let row = &rights[path.as_str()];
-        let is_subscription = kind == "Subscription";
+        let asked = (document.as_str(), &json!({}));
         let is_open = ["Query.viewer", "Query.clientConfig"].contains(&path.as_str());
         let unknown = if is_open { "OK" } else { "UNAUTHENTICATED" };
-        assert_eq!(over_socket(&mut anonymous, &document).await, unknown, "{path} anonymous");
-        if !is_subscription {
-            let (status, code) = over_http(&server, None, &document).await;
-            assert_eq!((status, code.as_str()), (200, unknown), "{path} anonymous");
-            let (status, code) = over_http(&server, Some(&expired), &document).await;
-            assert_eq!((status, code.as_str()), (401, "UNAUTHENTICATED"), "{path} expired");
-        }
-        for (column, (person, socket)) in people.iter().zip(&mut sockets).enumerate() {
-            let may = row[column];
-            let code = over_socket(socket, &document).await;
-            assert_eq!(code != "FORBIDDEN", may, "{path}, column {column}, socket: {code}");
-            if !is_subscription {
-                let (status, code) = over_http(&server, Some(&person.token), &document).await;
-                assert_eq!(status, 200, "{path}, column {column}: {code}");
-                assert_eq!(code != "FORBIDDEN", may, "{path}, column {column}, HTTP: {code}");
+        voice::is_turned_away(&server, &expired, &document).await;
+        for transport in [Transport::Http, Transport::Socket] {
+            if kind == "Subscription" && transport == Transport::Http {
+                continue;
+            }
+            let reply = anonymous.asks(&server, transport, asked).await;
+            assert_eq!(code(&reply), unknown, "{path} anonymous over {transport:?}");
+            for (column, (voice, may)) in voices.iter_mut().zip(&rights[&*path]).enumerate() {
+                let reply = voice.asks(&server, transport, asked).await;
+                let is_allowed = code(&reply) != "FORBIDDEN";
+                assert_eq!(is_allowed, *may, "{path}, column {column}, {transport:?}: {reply}");
+                assert_ne!(code(&reply), "INTERNAL", "{path}, column {column}: {reply}");
             }
         }
     }

@@ -1,7 +1,9 @@
 //! In production a browser runs registered documents, and a platform admin whatever they like.
 
 use musubi::documents;
+use musubi::entity::registered_document;
 use musubi::http::Limits;
+use sea_orm::{EntityTrait, IntoActiveModel};
 use serde_json::{Value, json};
 
 use super::{begin, get, is_let_in, post};
@@ -49,8 +51,10 @@ async fn a_page_runs_what_was_registered_by_text_or_by_id_and_nothing_else() {
     let quiet = [("sec-fetch-site", "same-origin")];
     let refused = ask(&server, json!({ "query": other }), &quiet).await;
     assert_eq!(refused.code(), "DOCUMENT_NOT_REGISTERED");
-    let unknown = json!({ "documentId": "00".repeat(32) });
-    assert_eq!(ask(&server, unknown, &[]).await.code(), "PERSISTED_QUERY_NOT_FOUND");
+    for id in ["00".repeat(32), "\0".to_owned(), "sha256:".to_owned(), "f".repeat(100_000)] {
+        let unknown = json!({ "documentId": id });
+        assert_eq!(ask(&server, unknown, &[]).await.code(), "PERSISTED_QUERY_NOT_FOUND");
+    }
     assert_eq!(role(&ask(&server, json!({ "query": other }), &[]).await), "ADMIN", "a program");
 }
 
@@ -99,4 +103,40 @@ async fn graphiql_opens_for_a_platform_admins_cookie_and_is_nothing_to_others() 
     let html = String::from_utf8(pages[1].body.clone()).unwrap();
     let (_, rest) = html.split_once("Bearer ").unwrap();
     assert!(is_let_in(&server, rest.split('"').next().unwrap()).await);
+}
+
+#[tokio::test]
+async fn an_id_that_nobody_knows_is_looked_up_once_in_ten_seconds_and_runs_once_registered() {
+    // The time stands still, so that nothing here depends on how fast it is.
+    let server = TestServer::start_with(Setting::default().production(), Limits::default()).await;
+    let app = &server.app.app;
+    let other = "query Other { viewer { role } }";
+    let asks = async |text: &str| {
+        let by_id = json!({ "documentId": format!("sha256:{}", documents::id_of(text)) });
+        let reply = ask(&server, by_id, &[PAGE]).await.json();
+        reply["errors"][0]["extensions"]["code"].as_str().unwrap_or("OK").to_owned()
+    };
+    for text in [WRITTEN, other] {
+        assert_eq!(asks(text).await, "PERSISTED_QUERY_NOT_FOUND");
+    }
+    // Written by a node that this one does not hear.
+    let row = registered_document::Model {
+        id: documents::id_of(WRITTEN),
+        document: WRITTEN.to_owned(),
+        registered_at: app.clock.db_now(),
+    };
+    let txn = app.db.begin().await.unwrap();
+    let row = registered_document::Entity::insert(row.into_active_model());
+    row.exec_without_returning(&*txn).await.unwrap();
+    txn.commit().await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(asks(WRITTEN).await, "PERSISTED_QUERY_NOT_FOUND", "the database was not read");
+        server.app.clock.advance(chrono::TimeDelta::seconds(3));
+    }
+    server.app.clock.advance(chrono::TimeDelta::seconds(1));
+    assert_eq!(asks(WRITTEN).await, "OK", "ten seconds later it was");
+
+    assert_eq!(asks(other).await, "PERSISTED_QUERY_NOT_FOUND");
+    documents::register(app, &[other.to_owned()]).await.unwrap();
+    assert_eq!(asks(other).await, "OK", "what was registered here runs at once");
 }

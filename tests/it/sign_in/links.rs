@@ -3,6 +3,7 @@
 use musubi::error::Lang;
 use musubi::identity;
 use musubi::identity::sign_in::link::{self, LinkRequest};
+use musubi::identity::sign_in::session::Visitor;
 use serde_json::json;
 
 use super::{
@@ -11,7 +12,7 @@ use super::{
 use crate::support::{TestApp, TestServer};
 
 /// The address of the harness's person in a role.
-async fn address_of(app: &TestApp, person: &crate::support::people::Person) -> String {
+pub(crate) async fn address_of(app: &TestApp, person: &crate::support::people::Person) -> String {
     let rows = identity::users(&app.app, &person.actor, &[person.id]).await.unwrap();
     identity::email_of(&app.app, &rows[0]).unwrap()
 }
@@ -140,7 +141,7 @@ async fn a_link_is_over_after_a_quarter_of_an_hour() {
     link::request(&app.app, asked).await.unwrap();
     let token = token_of(&mails_to(&app, &email).await[0]);
     app.clock.advance(minutes(15));
-    let refused = link::redeem(&app.app, &token, "API".to_owned()).await;
+    let refused = link::redeem(&app.app, &token, Visitor::default()).await;
     assert!(refused.is_err());
 }
 

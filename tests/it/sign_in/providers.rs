@@ -1,15 +1,22 @@
 //! Discord and GitHub, from the button to the session.
 
+use std::sync::Arc;
+
 use musubi::entity::linked_account::Provider;
+use musubi::external::oauth::Identity;
 use musubi::http::Limits;
+use musubi::identity::sign_in::provider;
+use musubi::identity::sign_in::session::Visitor;
 use musubi::{db, identity};
 use sea_orm::EntityTrait;
 use serde_json::json;
 
-use super::{begin, get, is_let_in, post, two_sites};
+use super::removals::identity_of;
+use super::{begin, get, is_let_in, mails_to, post, two_sites};
 use crate::http::Reply;
 use crate::support::doubles::OauthServer;
-use crate::support::{Setting, TestServer};
+use crate::support::people::Person;
+use crate::support::{Setting, TestApp, TestServer};
 
 async fn stage() -> Option<(TestServer, OauthServer)> {
     let provider = OauthServer::start().await?;
@@ -41,8 +48,12 @@ fn session(reply: &Reply) -> Option<String> {
     Some(line.split(';').next().unwrap().to_owned())
 }
 
-async fn email_of(server: &TestServer, person: &crate::support::people::Person) -> String {
-    let app = &server.app.app;
+async fn email_of(server: &TestServer, person: &Person) -> String {
+    address_of(&server.app, person).await
+}
+
+async fn address_of(app: &TestApp, person: &Person) -> String {
+    let app = &app.app;
     let rows = identity::users(app, &person.actor, &[person.id]).await.unwrap();
     identity::email_of(app, &rows[0]).unwrap()
 }
@@ -121,7 +132,7 @@ async fn a_visit_that_another_browser_began_ends_there() {
 async fn a_newcomer_is_let_in_by_an_open_site_only() {
     let Some((server, provider)) = stage().await else { return };
     two_sites(&server.app, server.hotel.id, true).await;
-    provider.is("77", "新人", Some("new@example.test"), true).await;
+    provider.is("77", "新\0人", Some("new@example.test"), true).await;
     let (visit, back) = go(&server, &provider, "/auth/discord").await;
     assert_eq!(come_back(&server, &back, &visit).await.status, 409, "nobody knows them");
     let path = "/auth/discord?returnTo=https%3A%2F%2Fa.test%2Fshop";
@@ -187,4 +198,52 @@ async fn a_person_who_says_no_and_a_provider_that_fails_sign_nobody_in() {
         assert_eq!((reply.status, session(&reply)), (status, None), "{kind}");
     }
     assert_eq!(get(&server, "/auth/nobody", &[]).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_person_is_told_once_and_in_their_language_what_was_linked_and_unlinked() {
+    let app = TestApp::start().await;
+    let hotel = app.hotel().await;
+    let (user, other) = (&hotel.user, &hotel.support);
+    let email = address_of(&app, user).await;
+    let github = identity_of("99");
+    for _ in 0..2 {
+        provider::link(&app.app, (user.id, &Arc::default()), Provider::Github, &github)
+            .await
+            .unwrap();
+    }
+    let taken =
+        provider::link(&app.app, (other.id, &Arc::default()), Provider::Github, &github).await;
+    assert!(taken.is_err());
+    let told = mails_to(&app, &email).await;
+    assert_eq!(told.len(), 1, "what is linked already is no news");
+    assert_eq!(told[0].subject, "GitHubと連携しました");
+    assert!(told[0].text.contains("心当たりがない場合"), "{}", told[0].text);
+
+    let txn = app.app.db.begin().await.unwrap();
+    let sql = "UPDATE users SET locale = 'en', email_verified_at = $2 WHERE id = $1";
+    let values = vec![user.id.into(), app.app.clock.db_now().into()];
+    db::execute(&*txn, sql, values).await.unwrap();
+    txn.commit().await.unwrap();
+    let unlink = || provider::unlink(&app.app, &user.actor, Provider::Github);
+    let (first, second) = futures_util::future::join(unlink(), unlink()).await;
+    assert!(first.is_ok() != second.is_ok(), "two clicks: {first:?} {second:?}");
+    let told = mails_to(&app, &email).await;
+    assert_eq!(told.len(), 2);
+    assert_eq!(told[1].subject, "GitHub was unlinked");
+    assert!(told[1].text.contains("If it was not"), "{}", told[1].text);
+
+    // A provider's word alone links an account of a known person, too.
+    let named = |email: &str| Identity {
+        email: Some(email.to_owned()),
+        is_email_verified: true,
+        ..identity_of("100")
+    };
+    let nowhere = || (None, Visitor::default());
+    provider::sign_in(&app.app, Provider::Discord, &named(&email), nowhere()).await.unwrap();
+    let told = mails_to(&app, &email).await;
+    assert_eq!((told.len(), told[2].subject.as_str()), (3, "Discord was linked"));
+    provider::sign_in(&app.app, Provider::Discord, &named(&email), nowhere()).await.unwrap();
+    assert_eq!(mails_to(&app, &email).await.len(), 3);
+    assert!(mails_to(&app, &address_of(&app, other).await).await.is_empty());
 }

@@ -1,5 +1,7 @@
 //! Refresh tokens and the ends of sessions.
 
+use std::sync::Arc;
+
 use futures_util::future::join_all;
 use musubi::error::{Error, Lang};
 use musubi::identity::sign_in::session;
@@ -15,9 +17,9 @@ async fn a_refresh_token_is_good_once_and_its_successor_follows() {
     let hotel = app.hotel().await;
     let first = begin(&app, hotel.user.id, None).await;
     assert_eq!(first.session.tenant_id, Some(hotel.id), "the person's own tenant");
-    let second = session::renew(&app.app, &first.refresh).await.unwrap();
+    let second = session::renew(&app.app, &first.refresh, &Arc::default()).await.unwrap();
     assert_ne!(second.refresh, first.refresh);
-    let third = session::renew(&app.app, &second.refresh).await.unwrap();
+    let third = session::renew(&app.app, &second.refresh, &Arc::default()).await.unwrap();
     assert_eq!(third.session.id, first.session.id);
     let actor = identity::authenticate(&app.app, &third.access, Lang::En).await.unwrap();
     assert_eq!((actor.user_id, actor.tenant_id), (hotel.user.id, Some(hotel.id)));
@@ -29,13 +31,18 @@ async fn two_tabs_that_refresh_at_once_get_the_same_successor() {
     let app = TestApp::start().await;
     let hotel = app.hotel().await;
     let first = begin(&app, hotel.user.id, None).await;
-    let renewals = join_all((0..8).map(|_| session::renew(&app.app, &first.refresh))).await;
+    let source = Arc::default();
+    let renewals =
+        join_all((0..8).map(|_| session::renew(&app.app, &first.refresh, &source))).await;
     let successors: Vec<String> = renewals.into_iter().map(|it| it.unwrap().refresh).collect();
     assert!(successors.iter().all(|it| *it == successors[0]));
     // An answer that was lost: the same again, as long as the grace lasts.
     app.clock.advance(chrono::TimeDelta::seconds(20));
-    assert_eq!(session::renew(&app.app, &first.refresh).await.unwrap().refresh, successors[0]);
-    session::renew(&app.app, &successors[0]).await.unwrap();
+    assert_eq!(
+        session::renew(&app.app, &first.refresh, &Arc::default()).await.unwrap().refresh,
+        successors[0]
+    );
+    session::renew(&app.app, &successors[0], &Arc::default()).await.unwrap();
 }
 
 #[tokio::test]
@@ -44,15 +51,17 @@ async fn a_stolen_refresh_token_that_is_used_later_ends_the_session_for_both() {
     let hotel = app.hotel().await;
     let stolen = begin(&app, hotel.user.id, None).await;
     let other = begin(&app, hotel.user.id, None).await;
-    let own = session::renew(&app.app, &stolen.refresh).await.unwrap();
+    let own = session::renew(&app.app, &stolen.refresh, &Arc::default()).await.unwrap();
     app.clock.advance(chrono::TimeDelta::seconds(21));
-    let refused = session::renew(&app.app, &stolen.refresh).await;
+    let refused = session::renew(&app.app, &stolen.refresh, &Arc::default()).await;
     assert!(matches!(refused, Err(Error::Unauthenticated)));
-    let refused = session::renew(&app.app, &own.refresh).await;
+    let refused = session::renew(&app.app, &own.refresh, &Arc::default()).await;
     assert!(matches!(refused, Err(Error::Unauthenticated)), "the owner has to sign in again");
     let refused = identity::authenticate(&app.app, &own.access, Lang::En).await;
     assert!(matches!(refused, Err(Error::Unauthenticated)), "access tokens end at once, too");
-    session::renew(&app.app, &other.refresh).await.expect("another session goes on");
+    session::renew(&app.app, &other.refresh, &Arc::default())
+        .await
+        .expect("another session goes on");
 }
 
 #[tokio::test]
@@ -64,10 +73,10 @@ async fn a_refresh_token_with_one_letter_changed_ends_nothing() {
         let mut forged = tokens.refresh.clone().into_bytes();
         forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
         let forged = String::from_utf8(forged).unwrap();
-        let refused = session::renew(&app.app, &forged).await;
+        let refused = session::renew(&app.app, &forged, &Arc::default()).await;
         assert!(matches!(refused, Err(Error::Unauthenticated)), "letter {at}");
     }
-    session::renew(&app.app, &tokens.refresh).await.unwrap();
+    session::renew(&app.app, &tokens.refresh, &Arc::default()).await.unwrap();
 }
 
 #[tokio::test]
@@ -76,9 +85,9 @@ async fn a_session_that_is_not_used_for_thirty_days_is_over() {
     let hotel = app.hotel().await;
     let tokens = begin(&app, hotel.user.id, None).await;
     app.clock.advance(chrono::TimeDelta::days(29));
-    let tokens = session::renew(&app.app, &tokens.refresh).await.unwrap();
+    let tokens = session::renew(&app.app, &tokens.refresh, &Arc::default()).await.unwrap();
     app.clock.advance(chrono::TimeDelta::days(30));
-    let refused = session::renew(&app.app, &tokens.refresh).await;
+    let refused = session::renew(&app.app, &tokens.refresh, &Arc::default()).await;
     assert!(matches!(refused, Err(Error::Unauthenticated)));
 }
 

@@ -2,6 +2,7 @@
 //! scripts are in the folder `clients`.
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use musubi::config::{OauthClient, OauthSettings, Secret};
@@ -23,8 +24,12 @@ pub(crate) struct MailServer {
 pub(crate) struct MailSettings {
     /// A free one when absent.
     pub(crate) port: Option<u16>,
-    /// Whether it talks TLS, with a certificate that nobody trusts.
+    /// Whether it talks TLS from the first byte.
     pub(crate) is_encrypted: bool,
+    /// Whether it offers STARTTLS.
+    pub(crate) offers_encryption: bool,
+    /// Its key and its certificate, in files; one that nobody trusts when absent.
+    pub(crate) certificate: Option<(PathBuf, PathBuf)>,
     /// Whether it takes mails only from who signs in.
     pub(crate) needs_auth: bool,
 }
@@ -40,11 +45,16 @@ impl MailServer {
             return None;
         }
         let flag = |is_on: bool| if is_on { "1" } else { "0" }.to_owned();
-        let environment = [
+        let mut environment = vec![
             ("SMTP_PORT", settings.port.unwrap_or(0).to_string()),
             ("SMTP_TLS", flag(settings.is_encrypted)),
+            ("SMTP_STARTTLS", flag(settings.offers_encryption)),
             ("SMTP_NEEDS_AUTH", flag(settings.needs_auth)),
         ];
+        if let Some((key, certificate)) = &settings.certificate {
+            environment.push(("SMTP_KEY", key.to_str().unwrap().to_owned()));
+            environment.push(("SMTP_CERT", certificate.to_str().unwrap().to_owned()));
+        }
         let mut script = Script::start("node", &["smtp.mjs"], npm::folder(), &environment);
         script.says("\"port\"").await;
         let lines = said(&script);

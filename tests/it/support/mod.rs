@@ -1,5 +1,6 @@
 //! The harness: a program of its own for each test, on a database of its own.
 
+pub(crate) mod authority;
 pub(crate) mod database;
 pub(crate) mod doubles;
 pub(crate) mod log;
@@ -10,19 +11,25 @@ pub(crate) mod people;
 pub(crate) mod process;
 pub(crate) mod redis_server;
 pub(crate) mod server;
+pub(crate) mod stripe;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, TimeDelta, Utc};
 use musubi::app::{App, External};
 use musubi::clock::Clock;
-use musubi::config::{Config, DbSettings, EmailSettings, Environment, OauthSettings, Secret};
+use musubi::config::{
+    Config, DbSettings, EmailSettings, Environment, LimitSettings, OauthSettings, Secret,
+    StripeSettings,
+};
 use musubi::crypto::Key;
 use musubi::external::mail::Mailer;
 use musubi::external::models::{ChatModel, SandboxModel};
 use musubi::external::oauth::Providers;
 use musubi::external::openai::{OpenAiModel, OpenAiSettings, Timeouts};
+use musubi::external::stripe::{Payments, SandboxPayments, StripeClient};
 use musubi::graphql::engine::Engine;
 use musubi::graphql::guard::Limits;
 use musubi::queue;
@@ -31,6 +38,7 @@ use database::TestDatabase;
 use model_server::ModelServer;
 use outbox::Outbox;
 pub(crate) use server::TestServer;
+use stripe::StripeServer;
 
 /// The time at which every test begins: noon in Tokyo on a Saturday.
 pub(crate) fn beginning() -> DateTime<Utc> {
@@ -52,12 +60,17 @@ pub(crate) struct TestApp {
 pub(crate) struct Setting {
     models: Option<Arc<dyn ChatModel>>,
     mailer: Option<Arc<dyn Mailer>>,
+    payments: Option<Arc<dyn Payments>>,
+    stripe: StripeSettings,
     oauth: Option<Providers>,
     clock: Option<Clock>,
     redis_url: Option<String>,
     lease: Option<Duration>,
     environment: Option<Environment>,
     allowed_origins: Vec<String>,
+    limits: bool,
+    no_redis: bool,
+    patience: Option<Duration>,
 }
 
 impl Setting {
@@ -91,6 +104,18 @@ impl Setting {
         Self { oauth: Some(providers), ..self }
     }
 
+    /// Stripe is asked over HTTP.
+    pub(crate) fn stripe(self, server: &StripeServer) -> Self {
+        self.stripe_within(server, None)
+    }
+
+    /// The same, with so much time for an attempt.
+    pub(crate) fn stripe_within(self, server: &StripeServer, attempt: Option<Duration>) -> Self {
+        let client = StripeClient::new(server.options(attempt)).unwrap();
+        let payments: Arc<dyn Payments> = Arc::new(client);
+        Self { payments: Some(payments), stripe: server.settings(), ..self }
+    }
+
     /// The time goes by as it does outside.
     pub(crate) fn real_time(self) -> Self {
         Self { clock: Some(Clock::system()), ..self }
@@ -110,6 +135,21 @@ impl Setting {
         self
     }
 
+    /// Callers are limited.
+    pub(crate) fn limited(self) -> Self {
+        Self { limits: true, ..self }
+    }
+
+    /// How long Redis is waited for; long when absent, as a busy machine is slow to answer.
+    pub(crate) fn patience(self, patience: Duration) -> Self {
+        Self { patience: Some(patience), ..self }
+    }
+
+    /// Without Redis, also in the run that has one.
+    pub(crate) fn alone(self) -> Self {
+        Self { no_redis: true, ..self }
+    }
+
     /// As real customers are served.
     pub(crate) fn production(self) -> Self {
         Self { environment: Some(Environment::Production), ..self }
@@ -120,6 +160,10 @@ impl Setting {
         let clock = self.clock.unwrap_or_else(|| Clock::fixed(beginning()));
         let mut config = config(database.url());
         config.redis_url = self.redis_url.or_else(database::redis_url).map(Secret);
+        config.redis_url = config.redis_url.filter(|_| !self.no_redis);
+        config.limits.is_on = self.limits;
+        config.limits.redis_patience = self.patience.unwrap_or(config.limits.redis_patience);
+        config.stripe = self.stripe;
         config.allowed_origins = self.allowed_origins;
         config.environment = self.environment.unwrap_or(config.environment);
         config.hold_lease = self.lease.unwrap_or(config.hold_lease);
@@ -128,7 +172,8 @@ impl Setting {
         let outbox = Arc::new(Outbox::default());
         let mailer = self.mailer.unwrap_or_else(|| Arc::clone(&outbox) as Arc<dyn Mailer>);
         let oauth = Arc::new(self.oauth.unwrap_or_else(Providers::none));
-        let external = External { models, mailer, oauth };
+        let payments = self.payments.unwrap_or_else(|| Arc::new(SandboxPayments::default()));
+        let external = External { models, mailer, payments, oauth };
         let app = App::start(config, clock.clone(), external).await.unwrap();
         let engine = Engine::new(Limits::default()).unwrap();
         TestApp { app, clock, engine, outbox, database }
@@ -157,6 +202,7 @@ impl TestApp {
         External {
             models: Arc::clone(&self.app.models),
             mailer: Arc::clone(&self.app.mailer),
+            payments: Arc::clone(&self.app.payments),
             oauth: Arc::clone(&self.app.oauth),
         }
     }
@@ -169,6 +215,8 @@ impl TestApp {
 
     /// The drifts that `musubi verify` would name.
     pub(crate) async fn drifts(&self) -> Vec<String> {
+        musubi::audit::flush(&self.app).await.unwrap();
+        musubi::audit::seal::seal_all(&self.app).await.unwrap();
         let drifts = musubi::verify::verify(&self.app).await.unwrap();
         drifts.iter().map(ToString::to_string).collect()
     }
@@ -177,6 +225,9 @@ impl TestApp {
 /// Settings of a test: keys that are no secret.
 pub(crate) fn config(database_url: String) -> Config {
     let key = |kid: &str, byte: u8| Key { kid: kid.to_owned(), secret: [byte; 32] };
+    // Tests share a Redis, and most of them an address: each counts by itself.
+    let index_key = digest(&SHA256, database_url.as_bytes()).as_ref().try_into().unwrap();
+    let limits = LimitSettings { is_on: false, redis_patience: Duration::from_secs(5) };
     Config {
         environment: Environment::Development,
         host: std::net::Ipv4Addr::LOCALHOST.into(),
@@ -193,11 +244,13 @@ pub(crate) fn config(database_url: String) -> Config {
         redis_url: None,
         jwt_keys: vec![key("jwt1", 1)],
         encryption_keys: vec![key("enc1", 2)],
-        index_key: [3; 32],
+        index_key,
         openai_api_key: None,
         openai_base_url: "http://127.0.0.1:9/v1".to_owned(),
         email: EmailSettings::default(),
         oauth: OauthSettings::default(),
+        limits,
+        stripe: StripeSettings::default(),
         hold_lease: Duration::from_secs(120),
         allowed_origins: Vec::new(),
         trusted_proxies: Vec::new(),

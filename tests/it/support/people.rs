@@ -1,8 +1,10 @@
 //! Tenants and people who speak GraphQL: `app.hotel().await.with_credits(100).await`.
 
+use std::sync::Arc;
+
 use async_graphql::Variables;
 use chrono::TimeDelta;
-use musubi::actor::{Actor, Role};
+use musubi::actor::{Actor, Role, Source};
 use musubi::app::App;
 use musubi::credits::service::account;
 use musubi::credits::service::grant::{Purchase, grant_purchase};
@@ -120,7 +122,7 @@ impl Hotel {
 }
 
 impl Person {
-    async fn sign_in(app: &TestApp, id: UserId, tenant: Option<TenantId>) -> Self {
+    pub(crate) async fn sign_in(app: &TestApp, id: UserId, tenant: Option<TenantId>) -> Self {
         let hours = TimeDelta::hours(12);
         let token = identity::issue_token(&app.app, id, tenant, hours).await.unwrap();
         let actor = identity::authenticate(&app.app, &token, Lang::En).await.unwrap();
@@ -194,7 +196,8 @@ pub(crate) const EXECUTE: &str = "mutation ($input: AiExecuteInput!) { aiExecute
                          totalCost { amount } } }
     balance { current held available version }
     userErrors { code field message
-      ... on InsufficientCredits { needed available held } } } }";
+      ... on SuspiciousActivity { blockedUntil }
+        ... on InsufficientCredits { needed available held } } } }";
 
 /// Asks without an account, or with one.
 pub(crate) async fn ask(
@@ -219,7 +222,8 @@ fn prepare(
     query: &str,
     variables: Value,
 ) -> Prepared {
-    let caller = Caller { app: app.clone(), actor, lang: Lang::En, request_id: "test".to_owned() };
+    let source = Source { request_id: "test".into(), ..Source::default() };
+    let caller = Caller::new(app.clone(), actor, Lang::En, Arc::new(source));
     let call = Call {
         query: query.to_owned(),
         operation_name: None,

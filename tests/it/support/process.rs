@@ -49,11 +49,13 @@ pub(crate) struct Home {
     database: Option<TestDatabase>,
 }
 
-/// Tokens of the hotel's people, and what must not be found in clear.
+/// Tokens of the hotel's people, what they can buy, and what must not be found in clear.
 pub(crate) struct Guests {
     pub(crate) admin: String,
     pub(crate) user: String,
     pub(crate) emails: Vec<String>,
+    /// A package of 500 credits.
+    pub(crate) package: String,
 }
 
 /// What a command said at its end.
@@ -88,10 +90,15 @@ impl Home {
             let user = users.unwrap().remove(0);
             emails.push(musubi::identity::email_of(&seed.app, &user).unwrap());
         }
-        let guests =
-            Guests { admin: hotel.admin.token.clone(), user: hotel.user.token.clone(), emails };
+        let guests = Guests {
+            admin: hotel.admin.token.clone(),
+            user: hotel.user.token.clone(),
+            emails,
+            package: crate::payments::package(&seed, json!({})).await,
+        };
         // Nobody but the processes may hold the database open: they recover it alone.
         let TestApp { app, database, .. } = seed;
+        let index_key = STANDARD.encode(app.config.index_key);
         app.tasks.drain(PATIENCE).await;
         app.db.close().await;
         let key = |byte: u8| STANDARD.encode([byte; 32]);
@@ -101,7 +108,8 @@ impl Home {
             .with("PUBLIC_URL", "http://localhost:3200")
             .with("JWT_KEYS", &format!("jwt1:{}", key(1)))
             .with("ENCRYPTION_KEYS", &format!("enc1:{}", key(2)))
-            .with("INDEX_KEY", &key(3))
+            .with("INDEX_KEY", &index_key)
+            .with("MUSUBI_RATE_LIMITS", "off")
             .with("MUSUBI_HOLD_LEASE_SECONDS", "2");
         if let Some(url) = redis_url() {
             home = home.with("REDIS_URL", &url);
@@ -123,6 +131,10 @@ impl Home {
     pub(crate) fn without(mut self, name: &str) -> Self {
         self.settings.remove(name);
         self
+    }
+
+    pub(crate) fn setting(&self, name: &str) -> &str {
+        &self.settings[name]
     }
 
     pub(crate) fn folder(&self) -> &Path {

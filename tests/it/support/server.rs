@@ -31,15 +31,16 @@ impl TestServer {
     pub(crate) async fn start_with(setting: Setting, limits: Limits) -> Self {
         let app = setting.start().await;
         let engine = app.engine.clone();
-        Self::start_app(app, engine, limits).await
+        Self::serve(app, engine, limits).await
     }
 
     /// Serves another schema than ours.
     pub(crate) async fn start_over(engine: Engine, limits: Limits) -> Self {
-        Self::start_app(Setting::default().real_time().start().await, engine, limits).await
+        Self::serve(Setting::default().real_time().start().await, engine, limits).await
     }
 
-    async fn start_app(app: TestApp, engine: Engine, limits: Limits) -> Self {
+    /// Serves a program.
+    pub(crate) async fn serve(app: TestApp, engine: Engine, limits: Limits) -> Self {
         let hotel = app.hotel().await.with_credits(10_000).await;
         musubi::jobs::start(&app.app);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

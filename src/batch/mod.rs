@@ -5,27 +5,26 @@
 //! the price of a round (a commit, a round trip) is shared by all who are in it. A round always
 //! starts after the callers in it have asked, so that what it reads is never older than the ask.
 
+mod commit;
+
 use std::any::{Any, TypeId};
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
-use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
-use crate::db::Txn;
 use crate::error::{Error, Result};
 use crate::tasks::Tasks;
+pub use commit::Commit;
+use commit::Writing;
 
 /// Callers of one read that wait at most; more are refused.
 const READERS_WAITING_MAX: usize = 20_000;
 /// Keys that one read takes at most.
 const KEYS_MAX: usize = 500;
-/// Callers who share one transaction at most.
-const COMMITTED_MAX: usize = 256;
 
 /// A piece of work that is better done together with others of its kind.
 pub trait Work: Sized + Send + 'static {
@@ -33,6 +32,8 @@ pub trait Work: Sized + Send + 'static {
     type Context: Clone + Send + Sync + 'static;
     /// What the caller gets.
     type Answer: Send + 'static;
+    /// What the rounds of this kind share.
+    type Shared: Default + Send + Sync + 'static;
     /// Rounds that are under way at the same time at most.
     const ROUNDS_MAX: usize = 1;
 
@@ -73,15 +74,32 @@ impl<A> Reply<A> {
     }
 }
 
-/// Those who wait for one kind of work.
+/// Those who wait for one kind of work. Clones are the same queue.
 pub struct Queue<W: Work>(Arc<Lane<W>>);
+
+impl<W: Work> Clone for Queue<W> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
 
 impl<W: Work> Queue<W> {
     /// Takes those who have waited longest, at most `max`.
     pub fn take(&self, max: usize) -> Vec<Ticket<W>> {
         let mut lane = self.0.lock();
+        lane.taken += 1;
         let count = lane.waiting.len().min(max);
         lane.waiting.drain(..count).collect()
+    }
+
+    /// What the rounds share.
+    pub fn shared(&self) -> &W::Shared {
+        &self.0.shared
+    }
+
+    /// Goes on beside the rounds; a shutdown waits for it.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.0.tasks.spawn(work);
     }
 
     /// Puts callers back to the front, for the next round.
@@ -93,17 +111,24 @@ impl<W: Work> Queue<W> {
     }
 }
 
-struct Lane<W: Work>(Mutex<Waiting<W>>);
+struct Lane<W: Work> {
+    waiting: Mutex<Waiting<W>>,
+    shared: W::Shared,
+    tasks: Tasks,
+}
 
 struct Waiting<W: Work> {
     waiting: VecDeque<Ticket<W>>,
+    /// How often rounds took some of them.
+    taken: u64,
     /// How many serve them, each with a round of its own.
     serving: usize,
 }
 
 impl<W: Work> Lane<W> {
-    fn new() -> Self {
-        Self(Mutex::new(Waiting { waiting: VecDeque::new(), serving: 0 }))
+    fn new(tasks: Tasks) -> Self {
+        let waiting = Waiting { waiting: VecDeque::new(), taken: 0, serving: 0 };
+        Self { waiting: Mutex::new(waiting), shared: W::Shared::default(), tasks }
     }
 
     /// Joins the queue. True: there may be one more who serves it, and it counts already.
@@ -127,17 +152,21 @@ impl<W: Work> Lane<W> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting<W>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 async fn serve<W: Work>(lane: Arc<Lane<W>>, context: W::Context) {
     loop {
+        let taken = lane.lock().taken;
         let round = W::round(context.clone(), Queue(Arc::clone(&lane)));
         if AssertUnwindSafe(round).catch_unwind().await.is_err() {
             tracing::error!("A round of {} panicked", std::any::type_name::<W>());
-            // Those who wait may be the reason; each hears of a fault.
-            lane.lock().waiting.clear();
+            // Those whom it took hear of a fault. When it took nobody, the next would do no better.
+            let mut waiting = lane.lock();
+            if waiting.taken == taken {
+                waiting.waiting.clear();
+            }
         }
         if lane.is_over() {
             return;
@@ -192,11 +221,13 @@ impl Batches {
 
     fn lane<W: Work>(&self) -> Arc<Lane<W>> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let lane = lanes
-            .entry(TypeId::of::<W>())
-            .or_insert_with(|| Arc::new(Lane::<W>::new()) as Arc<dyn Any + Send + Sync>);
+        let lane = lanes.entry(TypeId::of::<W>()).or_insert_with(|| {
+            Arc::new(Lane::<W>::new(self.tasks.clone())) as Arc<dyn Any + Send + Sync>
+        });
         // It was put there under its own type.
-        Arc::clone(lane).downcast::<Lane<W>>().unwrap_or_else(|_| Arc::new(Lane::new()))
+        Arc::clone(lane)
+            .downcast::<Lane<W>>()
+            .unwrap_or_else(|_| Arc::new(Lane::new(self.tasks.clone())))
     }
 }
 
@@ -224,6 +255,7 @@ struct Reading<L: Lookup>(L::Key);
 impl<L: Lookup> Work for Reading<L> {
     type Context = L::Context;
     type Answer = Found<L>;
+    type Shared = ();
 
     fn waiting_max(&self) -> usize {
         READERS_WAITING_MAX
@@ -251,141 +283,5 @@ impl<L: Lookup> Work for Reading<L> {
                 }
             }
         }
-    }
-}
-
-/// A write that shares its transaction with others of its kind.
-pub trait Commit: Sized + Send + Sync + 'static {
-    /// What it is done with: the program's `App`.
-    type Context: Clone + Send + Sync + 'static;
-    /// What the caller gets.
-    type Answer: Send + 'static;
-    /// Writes of different parts have nothing to do with each other.
-    type Part: Ord + Send;
-    /// Rounds that are under way at the same time at most.
-    const ROUNDS_MAX: usize = 1;
-
-    /// Callers that it waits behind at most; beyond it is refused as unavailable.
-    fn waiting_max(&self) -> usize;
-
-    /// The part that it belongs to.
-    fn part(&self) -> Self::Part;
-
-    /// Begins a transaction. Callers who come meanwhile go along.
-    fn begin(context: &Self::Context) -> impl Future<Output = Result<Txn>> + Send;
-
-    /// Does all of them, commits, and answers them in their order.
-    fn write(
-        context: &Self::Context,
-        txn: Txn,
-        writes: &[Self],
-    ) -> impl Future<Output = Result<Vec<Self::Answer>>> + Send;
-}
-
-struct Writing<C: Commit>(C);
-
-/// Writes, and the ways to answer them.
-type Pending<C> = (Vec<C>, Vec<Reply<<C as Commit>::Answer>>);
-
-impl<C: Commit> Work for Writing<C> {
-    type Context = C::Context;
-    type Answer = C::Answer;
-    const ROUNDS_MAX: usize = C::ROUNDS_MAX;
-
-    fn waiting_max(&self) -> usize {
-        self.0.waiting_max()
-    }
-
-    async fn round(context: Self::Context, queue: Queue<Self>) {
-        let begun = C::begin(&context).await;
-        let tickets = queue.take(COMMITTED_MAX);
-        let pending: Pending<C> = tickets
-            .into_iter()
-            .map(Ticket::split)
-            .map(|(writing, reply)| (writing.0, reply))
-            .unzip();
-        let txn = match begun {
-            Ok(txn) => txn,
-            Err(error) => return refuse(pending, &error),
-        };
-        let Some((pending, error)) = attempt(&context, txn, pending).await else { return };
-        if pending.0.len() < 2 {
-            return refuse(pending, &error);
-        }
-        tracing::warn!(%error, "A shared transaction failed and is done in parts: {error}");
-        let is_away = AtomicBool::new(false);
-        let parts = by_part(pending).into_values();
-        join_all(parts.map(|part| in_parts(&context, part, &is_away))).await;
-    }
-}
-
-/// Does the writes of one part by themselves, and one by one when that fails too.
-async fn in_parts<C: Commit>(context: &C::Context, part: Pending<C>, is_away: &AtomicBool) {
-    let Some((txn, pending)) = begin_again(context, part, is_away).await else { return };
-    let Some((pending, error)) = attempt(context, txn, pending).await else { return };
-    if pending.0.len() < 2 || matches!(error, Error::Unavailable(_)) {
-        return refuse(pending, &error);
-    }
-    for (write, reply) in pending.0.into_iter().zip(pending.1) {
-        let alone = (vec![write], vec![reply]);
-        let Some((txn, alone)) = begin_again(context, alone, is_away).await else { continue };
-        if let Some((alone, error)) = attempt(context, txn, alone).await {
-            refuse(alone, &error);
-        }
-    }
-}
-
-/// Begins once more. When the database is away the first to notice tells the others, so that they
-/// do not wait for it one after the other.
-async fn begin_again<C: Commit>(
-    context: &C::Context,
-    pending: Pending<C>,
-    is_away: &AtomicBool,
-) -> Option<(Txn, Pending<C>)> {
-    let begun = if is_away.load(Ordering::Relaxed) {
-        Err(Error::Unavailable("database"))
-    } else {
-        C::begin(context).await
-    };
-    match begun {
-        Ok(txn) => Some((txn, pending)),
-        Err(error) => {
-            is_away.store(true, Ordering::Relaxed);
-            refuse(pending, &error);
-            None
-        }
-    }
-}
-
-/// Does the writes and answers them, or gives them back with the reason.
-async fn attempt<C: Commit>(
-    context: &C::Context,
-    txn: Txn,
-    (writes, replies): Pending<C>,
-) -> Option<(Pending<C>, Error)> {
-    match C::write(context, txn, &writes).await {
-        Ok(answers) => {
-            for (reply, answer) in replies.into_iter().zip(answers) {
-                reply.send(Ok(answer));
-            }
-            None
-        }
-        Err(error) => Some(((writes, replies), error)),
-    }
-}
-
-fn by_part<C: Commit>((writes, replies): Pending<C>) -> BTreeMap<C::Part, Pending<C>> {
-    let mut parts: BTreeMap<C::Part, Pending<C>> = BTreeMap::new();
-    for (write, reply) in writes.into_iter().zip(replies) {
-        let part = parts.entry(write.part()).or_default();
-        part.0.push(write);
-        part.1.push(reply);
-    }
-    parts
-}
-
-fn refuse<C: Commit>((_, replies): Pending<C>, error: &Error) {
-    for reply in replies {
-        reply.send(Err(error.repeat()));
     }
 }

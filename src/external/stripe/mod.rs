@@ -1,0 +1,189 @@
+//! Stripe, which takes money: the interface, the real one and the sandbox.
+//!
+//! Requests are async-stripe's types, so that their names and enums are Stripe's own; they travel
+//! by our HTTP client with our durable keys, and of an answer only what we use is read, so that a
+//! new value in a field that we do not know is no fault. No card number ever comes here: pages give
+//! it to Stripe and us an id.
+
+mod client;
+mod sandbox;
+mod signature;
+
+use futures_util::future::BoxFuture;
+
+pub use client::{InvalidStripe, StripeClient, StripeOptions};
+pub use sandbox::SandboxPayments;
+pub use signature::{SignatureFault, verify};
+
+use chrono::{DateTime, Utc};
+use serde_json::Value as Json;
+
+/// What a payment of ours carries at Stripe, by which it is known again.
+pub const PURCHASE: &str = "musubi_purchase";
+/// The account that a payment is for.
+pub const ACCOUNT: &str = "musubi_account";
+/// The tenant that a customer is.
+pub const TENANT: &str = "musubi_tenant";
+
+/// Where a payment stands at Stripe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PaymentState {
+    /// Not paid: no card was tried, or the last one was refused.
+    NeedsMethod,
+    /// The buyer's bank wants to hear from them.
+    NeedsAction,
+    /// On its way.
+    Processing,
+    /// Paid. It stays so.
+    Succeeded,
+    /// Given up. It stays so.
+    Cancelled,
+}
+
+/// A payment as Stripe tells it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Payment {
+    /// Stripe's id.
+    pub id: String,
+    /// Where it stands.
+    pub state: PaymentState,
+    /// In minor units.
+    pub amount: i64,
+    /// What has come in, in minor units.
+    pub received: i64,
+    /// ISO 4217, upper case.
+    pub currency: String,
+    /// Whether it is real money.
+    pub is_live: bool,
+    /// Our purchase, as it was written on the payment.
+    pub purchase: Option<String>,
+    /// Our account, as it was written on the payment.
+    pub account: Option<String>,
+    /// Lets the buyer's page finish it.
+    pub client_secret: Option<String>,
+    /// Why the last card was refused.
+    pub decline: Option<Decline>,
+}
+
+impl std::fmt::Debug for Payment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { id, state, amount, currency, .. } = self;
+        write!(f, "Payment({id}, {state:?}, {amount} {currency})")
+    }
+}
+
+/// Why a card was refused, in Stripe's words for programs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decline {
+    /// Such as `card_declined`.
+    pub code: String,
+    /// The bank's reason, such as `insufficient_funds`.
+    pub decline_code: Option<String>,
+}
+
+/// A payment to make.
+#[derive(Clone, Debug)]
+pub struct NewPayment {
+    /// The same key makes the same payment.
+    pub key: String,
+    /// In minor units.
+    pub amount: i64,
+    /// ISO 4217.
+    pub currency: String,
+    /// Stripe's id of the tenant.
+    pub customer: String,
+    /// How it is paid.
+    pub method: Method,
+    /// Where the buyer comes back to from their bank.
+    pub return_url: Option<String>,
+    /// Whether the card is kept for later.
+    pub saves_card: bool,
+    /// Our purchase, and the account that it is for.
+    pub purchase: String,
+    /// The account that it is for.
+    pub account: String,
+}
+
+/// What the buyer's page got from Stripe.
+#[derive(Clone, Debug)]
+pub enum Method {
+    /// The id of a payment method.
+    Card(String),
+    /// The id of a confirmation token.
+    Token(String),
+}
+
+/// Why Stripe did not do what it was asked. The text is for the log; it holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StripeFailure {
+    /// The card was refused; the payment as it stands now, when Stripe tells.
+    #[error("declined: {}", .0.code)]
+    Declined(Decline, Option<Box<Payment>>),
+    /// What was asked is wrong, and nothing was done.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// There is no such object.
+    #[error("not found")]
+    NotFound,
+    /// Nobody knows whether it was done: no answer, or none that says so.
+    #[error("unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// What the outside answers.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, StripeFailure>>;
+
+/// Who takes money.
+pub trait Payments: Send + Sync {
+    /// Whether it is real money.
+    fn is_live(&self) -> bool;
+    /// Makes a customer; the same key makes the same one.
+    fn create_customer<'a>(&'a self, key: &'a str, tenant: &'a str) -> Answer<'a, String>;
+    /// Makes a payment and tries it at once.
+    fn pay<'a>(&'a self, new: &'a NewPayment) -> Answer<'a, Payment>;
+    /// A payment as it is now.
+    fn payment<'a>(&'a self, id: &'a str) -> Answer<'a, Payment>;
+    /// The payment of a purchase, among those that a customer made since then.
+    fn find<'a>(
+        &'a self,
+        customer: &'a str,
+        since: DateTime<Utc>,
+        purchase: &'a str,
+    ) -> Answer<'a, Option<Payment>>;
+    /// Gives a payment up.
+    fn cancel<'a>(&'a self, id: &'a str) -> Answer<'a, Payment>;
+}
+
+/// Reads a payment from Stripe's JSON; none when it is no payment.
+pub fn read_payment(json: &Json) -> Option<Payment> {
+    let text = |value: &Json| value.as_str().map(str::to_owned);
+    if json["object"] != "payment_intent" {
+        return None;
+    }
+    let state = match json["status"].as_str()? {
+        "requires_payment_method" => PaymentState::NeedsMethod,
+        "requires_action" => PaymentState::NeedsAction,
+        "succeeded" => PaymentState::Succeeded,
+        "canceled" => PaymentState::Cancelled,
+        // Also what Stripe may add: nothing is decided by it.
+        _ => PaymentState::Processing,
+    };
+    Some(Payment {
+        id: text(&json["id"])?,
+        state,
+        amount: json["amount"].as_i64()?,
+        received: json["amount_received"].as_i64().unwrap_or(0),
+        currency: json["currency"].as_str()?.to_uppercase(),
+        is_live: json["livemode"].as_bool()?,
+        purchase: text(&json["metadata"][PURCHASE]),
+        account: text(&json["metadata"][ACCOUNT]),
+        client_secret: text(&json["client_secret"]),
+        decline: read_decline(&json["last_payment_error"]),
+    })
+}
+
+/// Reads why a card was refused from an error of Stripe's.
+fn read_decline(error: &Json) -> Option<Decline> {
+    let code = error["code"].as_str()?.to_owned();
+    Some(Decline { code, decline_code: error["decline_code"].as_str().map(str::to_owned) })
+}

@@ -1,0 +1,111 @@
+//! What payments refuse, and what a refused card means.
+
+use crate::entity::credit_purchase::FailureCode;
+use crate::error::{Code, DomainError, Lang};
+use crate::external::stripe::Decline;
+
+/// A refusal about payments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PaymentError {
+    /// The package is not on sale for the tenant today.
+    PackageUnavailable,
+    /// The payment failed.
+    Failed(FailureCode),
+    /// The purchase was given up.
+    Cancelled,
+}
+
+impl DomainError for PaymentError {
+    fn code(&self) -> Code {
+        match self {
+            Self::PackageUnavailable | Self::Cancelled => Code::InvalidState,
+            Self::Failed(_) => Code::PaymentFailed,
+        }
+    }
+
+    fn message(&self, lang: Lang) -> String {
+        match self {
+            Self::PackageUnavailable => lang.pick(
+                "このパッケージは現在ご購入いただけません。",
+                "This package is not on sale for you.",
+            ),
+            Self::Failed(code) => explain(*code, lang),
+            Self::Cancelled => {
+                lang.pick("この購入は取り消されました。", "This purchase was cancelled.")
+            }
+        }
+    }
+
+    fn field(&self) -> Option<Vec<String>> {
+        match self {
+            Self::PackageUnavailable => Some(vec!["input".into(), "packageId".into()]),
+            Self::Failed(_) | Self::Cancelled => None,
+        }
+    }
+}
+
+/// What the buyer is told of a failed payment.
+pub fn explain(code: FailureCode, lang: Lang) -> String {
+    let (ja, en) = match code {
+        FailureCode::CardDeclined => (
+            "カードが承認されませんでした。別のカードをお試しになるか、カード会社にお問い合わせください。",
+            "The card was declined. Try another card, or ask its issuer.",
+        ),
+        FailureCode::InsufficientFunds => (
+            "カードの残高または利用可能額が不足しています。",
+            "The card does not cover the amount.",
+        ),
+        FailureCode::ExpiredCard => ("カードの有効期限が切れています。", "The card has expired."),
+        FailureCode::IncorrectCard => (
+            "カード番号、有効期限またはセキュリティコードが正しくありません。",
+            "The card's number, date or security code is wrong.",
+        ),
+        FailureCode::AuthenticationFailed => (
+            "カード会社による本人認証が完了しませんでした。もう一度お試しください。",
+            "The card's issuer could not authenticate you. Please try again.",
+        ),
+        FailureCode::ProcessingError => (
+            "カードの処理中に問題が発生しました。しばらくしてからもう一度お試しください。",
+            "The card could not be processed. Please try again later.",
+        ),
+        FailureCode::PaymentRefused => (
+            "お支払い方法を利用できませんでした。入力し直してお試しください。",
+            "The payment method could not be used. Please enter it again.",
+        ),
+        FailureCode::NotStarted => (
+            "お支払いは行われませんでした。もう一度お試しください。",
+            "The payment was not made. Please try again.",
+        ),
+    };
+    lang.pick(ja, en)
+}
+
+impl FailureCode {
+    /// What a refused card means: the bank's reason where it gives one.
+    pub(crate) fn of(decline: &Decline) -> Self {
+        let reason = decline.decline_code.as_deref().unwrap_or(&decline.code);
+        match reason {
+            "insufficient_funds" | "withdrawal_count_limit_exceeded" | "card_velocity_exceeded" => {
+                Self::InsufficientFunds
+            }
+            "expired_card" => Self::ExpiredCard,
+            "incorrect_number"
+            | "invalid_number"
+            | "incorrect_cvc"
+            | "invalid_cvc"
+            | "invalid_expiry_month"
+            | "invalid_expiry_year"
+            | "incorrect_zip" => Self::IncorrectCard,
+            "authentication_required"
+            | "authentication_not_handled"
+            | "payment_intent_authentication_failure" => Self::AuthenticationFailed,
+            "processing_error"
+            | "issuer_not_available"
+            | "try_again_later"
+            | "reenter_transaction"
+            | "approve_with_id" => Self::ProcessingError,
+            // What Stripe or a bank may add is a refusal, too.
+            _ => Self::CardDeclined,
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Money in: credits are bought through Stripe, and nobody is charged twice, wrongly, or without
+//! getting them.
+//!
+//! A purchase is written down first, as PENDING, under an id of ours. Then Stripe is asked with
+//! that id as its key, and with no transaction open. What becomes of the payment we learn from
+//! Stripe's answer, from what it sends to the webhook, and from asking again; whoever learns it
+//! first, it goes through [`service::learn`], which compares the payment with our record and grants
+//! the credits, once.
+
+pub mod error;
+pub mod graphql;
+pub mod price;
+
+mod notice;
+pub mod service {
+    //! What can be done with purchases, a file for each use case.
+    pub mod buy;
+    pub(crate) mod customer;
+    pub mod inbox;
+    pub mod learn;
+    pub mod lookup;
+    pub mod reconcile;
+    pub(crate) mod refund;
+    pub mod watch;
+}

@@ -1,0 +1,282 @@
+//! Buying a package with a card. Our record comes first, then Stripe is asked.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sea_orm::{ConnectionTrait, EntityTrait, IntoActiveModel};
+use serde_json::json;
+
+use crate::actor::{Actor, Permission};
+use crate::app::App;
+use crate::audit::{self, Action, Subject};
+use crate::credits::catalog;
+use crate::credits::error::CreditError;
+use crate::credits::period;
+use crate::credits::service::account;
+use crate::credits::service::grant::BALANCE_MAX;
+use crate::entity::credit_purchase::{
+    FailureCode, PaymentMethodKind, PaymentStatus, PurchaseSource,
+};
+use crate::entity::{credit_account, credit_package, credit_purchase};
+use crate::error::{Error, Result, Violation};
+use crate::external::stripe::{Method, NewPayment, Payment, StripeFailure};
+use crate::idempotency;
+use crate::ids::{PackageId, PurchaseId, TenantId};
+use crate::limits;
+use crate::limits::table::Limit;
+use crate::limits::who::Who;
+use crate::payments::error::PaymentError;
+use crate::payments::price::Price;
+use crate::payments::service::{customer, learn};
+
+/// Stripe forgets a key after a day; until then the same key makes the same payment.
+const KEY_LIFE: TimeDelta = TimeDelta::hours(20);
+const ID_CHARS_MAX: usize = 255;
+const URL_BYTES_MAX: usize = 2_048;
+
+/// A package to buy.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// The package.
+    pub package: PackageId,
+    /// How it is paid.
+    pub method: PaymentMethodKind,
+    /// Stripe's id of a card; this or the next.
+    pub payment_method_id: Option<String>,
+    /// Stripe's id of what the buyer confirmed.
+    pub confirmation_token_id: Option<String>,
+    /// Where the buyer comes back to from their bank.
+    pub return_url: Option<String>,
+    /// Whether the card is kept for later.
+    pub saves_card: bool,
+    /// Where it was begun.
+    pub source: PurchaseSource,
+    /// The client's key.
+    pub idempotency_key: String,
+}
+
+/// Buys a package, at the price of our row. The same key buys once: it answers the purchase as it
+/// is, and goes on with one whose answer was lost.
+pub async fn buy(app: &App, actor: &Actor, wish: Wish) -> Result<credit_purchase::Model> {
+    actor.require(Permission::MoneyManage)?;
+    let tenant = actor.tenant()?;
+    check(&wish, app.config.is_production())?;
+    let row = record(app, actor, tenant, wish).await?;
+    if row.status == PaymentStatus::Pending { Box::pin(go_on(app, row)).await } else { Ok(row) }
+}
+
+/// Writes the purchase down, or finds the one that the key made.
+async fn record(
+    app: &App,
+    actor: &Actor,
+    tenant: TenantId,
+    wish: Wish,
+) -> Result<credit_purchase::Model> {
+    let now = app.clock.db_now();
+    let id = PurchaseId::new();
+    let body = json!([
+        wish.package,
+        wish.method,
+        wish.payment_method_id,
+        wish.confirmation_token_id,
+        wish.return_url,
+        wish.saves_card,
+        wish.source,
+    ]);
+    let key = idempotency::Key::new(
+        &app.crypto,
+        (tenant, actor.principal()),
+        "creditPurchase",
+        (&wish.idempotency_key, &body),
+        id.0,
+    )?;
+    let account = account::of_tenant(app, tenant).await?;
+    let taken = limits::service::take(app, &Who::actor(actor), Limit::Purchases, 1).await;
+    if let Err(refused) = taken {
+        // A key that is known is answered whatever was taken since.
+        let made = idempotency::look(app.db.primary(), &key).await?.ok_or(refused)?;
+        let known = credit_purchase::Entity::find_for(tenant, PurchaseId(made));
+        return known.one(app.db.primary()).await?.ok_or(Error::NotFound("purchase"));
+    }
+    let txn = app.db.begin().await?;
+    if let Some(made) = idempotency::claim_one(&txn, &key, now).await? {
+        let known = credit_purchase::Entity::find_for(tenant, PurchaseId(made));
+        return known.one(&*txn).await?.ok_or(Error::NotFound("purchase"));
+    }
+    let package = package_on_sale(&*txn, &account, wish.package, now).await?;
+    if account.deleted_at.is_some() {
+        return Err(CreditError::AccountClosed.into());
+    }
+    if account.current_balance + package.credits_amount > BALANCE_MAX {
+        return Err(CreditError::BalanceTooLarge.into());
+    }
+    let row = new_row((id, actor), &account, &package, wish, now);
+    credit_purchase::Entity::insert(row.clone().into_active_model())
+        .exec_without_returning(&*txn)
+        .await?;
+    let data = json!({ "package": row.package_id.to_string(), "amount": row.amount,
+                       "credits": row.credits, "source": row.source });
+    let subject = Subject::of("credit_purchase", id.0).in_tenant(tenant).with(data);
+    audit::record(app, &txn, actor, Action::CreditPurchaseStarted, subject).await?;
+    txn.commit().await?;
+    Ok(row)
+}
+
+/// The package, if the account's tenant can buy it today.
+pub(crate) async fn package_on_sale(
+    conn: &impl ConnectionTrait,
+    account: &credit_account::Model,
+    id: PackageId,
+    now: DateTime<Utc>,
+) -> Result<credit_package::Model> {
+    let today = period::local_day(now, period::zone(&account.time_zone));
+    let offered = catalog::on_sale(conn, account.plan_type, today).await?;
+    if let Some(package) = offered.into_iter().find(|package| package.id == id) {
+        return Ok(package);
+    }
+    match credit_package::Entity::find_by_id(id).one(conn).await? {
+        Some(_) => Err(PaymentError::PackageUnavailable.into()),
+        None => Err(Error::NotFound("package")),
+    }
+}
+
+fn new_row(
+    (id, actor): (PurchaseId, &Actor),
+    account: &credit_account::Model,
+    package: &credit_package::Model,
+    wish: Wish,
+    now: DateTime<Utc>,
+) -> credit_purchase::Model {
+    let price = Price::of(package);
+    credit_purchase::Model {
+        id,
+        tenant_id: account.tenant_id,
+        account_id: account.id,
+        user_id: actor.user_id,
+        package_id: package.id,
+        package_version: package.version,
+        credits: package.credits_amount,
+        currency: crate::money::Currency::Jpy.code().to_owned(),
+        amount: price.total,
+        tax: price.tax,
+        tax_rate: price.tax_rate,
+        discount: price.discount,
+        discount_rate: price.discount_rate,
+        method: wish.method,
+        source: wish.source,
+        status: PaymentStatus::Pending,
+        payment_method_id: wish.payment_method_id,
+        confirmation_token_id: wish.confirmation_token_id,
+        return_url: wish.return_url,
+        save_card: wish.saves_card,
+        payment_intent_id: None,
+        client_secret: None,
+        failure_code: None,
+        grant_id: None,
+        refunded: 0,
+        version: 1,
+        created_at: now,
+        updated_at: now,
+        checked_at: now,
+        completed_at: None,
+    }
+}
+
+/// Goes on with a purchase that was written down, wherever it was left.
+async fn go_on(app: &App, row: credit_purchase::Model) -> Result<credit_purchase::Model> {
+    if let Some(id) = row.payment_intent_id.clone() {
+        return learn::ask(app, row, &id).await;
+    }
+    // Older ones are the reconciler's: their key may make a second payment.
+    if app.clock.db_now() - row.created_at > KEY_LIFE {
+        return Ok(row);
+    }
+    match pay(app, &row).await {
+        Ok(payment) => learn::learned(app, row, &payment).await,
+        Err(StripeFailure::Declined(_, Some(payment))) => learn::learned(app, row, &payment).await,
+        Err(StripeFailure::Declined(decline, None)) => {
+            learn::fail(app, row, FailureCode::of(&decline)).await
+        }
+        Err(failure @ (StripeFailure::Refused(_) | StripeFailure::NotFound)) => {
+            let id = row.id;
+            tracing::error!(purchase.id = %id, %failure, "Stripe refused {id}: {failure}");
+            learn::fail(app, row, FailureCode::PaymentRefused).await
+        }
+        Err(StripeFailure::Unavailable(why)) => {
+            tracing::warn!(purchase.id = %row.id, why, "{} stays pending: {why}", row.id);
+            Ok(row)
+        }
+    }
+}
+
+async fn pay(
+    app: &App,
+    row: &credit_purchase::Model,
+) -> std::result::Result<Payment, StripeFailure> {
+    let customer = customer::of_tenant(app, row.tenant_id).await;
+    let customer = customer.map_err(|error| StripeFailure::Unavailable(error.to_string()))?;
+    let method = match (&row.payment_method_id, &row.confirmation_token_id) {
+        (Some(id), _) => Method::Card(id.clone()),
+        (None, Some(id)) => Method::Token(id.clone()),
+        (None, None) => return Err(StripeFailure::Refused("no method".to_owned())),
+    };
+    let new = NewPayment {
+        key: row.id.to_string(),
+        amount: row.amount,
+        currency: row.currency.clone(),
+        customer,
+        method,
+        return_url: row.return_url.clone(),
+        saves_card: row.save_card,
+        purchase: row.id.to_string(),
+        account: row.account_id.to_string(),
+    };
+    app.payments.pay(&new).await
+}
+
+/// Judges what the client sent; ids of Stripe's are words with a known beginning.
+fn check(wish: &Wish, is_production: bool) -> Result<()> {
+    let mut violations = Vec::new();
+    let mut refuse = |field: &str, ja: &str, en: &str| {
+        violations.push(Violation::new(field, ja, en));
+    };
+    if wish.payment_method_id.is_some() == wish.confirmation_token_id.is_some() {
+        refuse(
+            "input.stripePaymentMethodId",
+            "stripePaymentMethodIdとstripeConfirmationTokenIdのどちらか一方を指定してください。",
+            "give either this or stripeConfirmationTokenId",
+        );
+    }
+    let ids = [
+        ("input.stripePaymentMethodId", &wish.payment_method_id, "pm_"),
+        ("input.stripeConfirmationTokenId", &wish.confirmation_token_id, "ctoken_"),
+    ];
+    for (field, id, beginning) in ids {
+        let is_id = |id: &String| id.starts_with(beginning) && is_word(id);
+        if !id.as_ref().is_none_or(is_id) {
+            refuse(field, "StripeのIDを指定してください。", "is not such an id of Stripe's");
+        }
+    }
+    let is_page = |url: &String| is_page(url, is_production);
+    if !wish.return_url.as_ref().is_none_or(is_page) {
+        refuse(
+            "input.returnUrl",
+            "https://で始まるページのURLを指定してください。",
+            "must be the https address of a page, without credentials",
+        );
+    }
+    if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
+}
+
+fn is_word(id: &str) -> bool {
+    id.len() <= ID_CHARS_MAX && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+fn is_page(url: &str, is_production: bool) -> bool {
+    let is_plain = url.len() <= URL_BYTES_MAX && url.bytes().all(|byte| byte.is_ascii_graphic());
+    let uri = url.parse::<http::Uri>().ok().filter(|_| is_plain && !url.contains('\\'));
+    uri.is_some_and(|uri| {
+        let is_secure = uri.scheme_str() == Some("https");
+        let is_local = !is_production && uri.scheme_str() == Some("http");
+        let authority = uri.authority().map(http::uri::Authority::as_str);
+        (is_secure || is_local) && authority.is_some_and(|it| !it.is_empty() && !it.contains('@'))
+    })
+}

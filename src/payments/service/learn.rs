@@ -1,0 +1,312 @@
+//! Learning what became of a payment: the one place where it is compared with our record, and where
+//! it becomes credits, once.
+//!
+//! Whoever learns first (Stripe's answer, the webhook, the reconciler) locks the purchase's row, so
+//! that all the others find it done. COMPLETED stays; everything else may still be paid, as Stripe
+//! can tell things late and in any order.
+
+use chrono::{DateTime, Utc};
+use sea_orm::EntityTrait;
+use serde_json::{Value as Json, json};
+
+use crate::alerts::{self, AlertKind, NewAlert};
+use crate::app::App;
+use crate::credits::service::grant::{Purchase, grant_purchase};
+use crate::crypto::{Place, Sealed};
+use crate::db::{self, Txn};
+use crate::entity::alert::AlertSeverity;
+use crate::entity::credit_purchase::{self, FailureCode, PaymentStatus};
+use crate::error::{Error, Result};
+use crate::events::{self, Event, PurchaseChanged};
+use crate::external::stripe::{Payment, PaymentState, StripeFailure};
+use crate::ids::{GrantId, PurchaseId, TypedId};
+use crate::payments::notice;
+
+/// What became of a payment here.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Learned {
+    /// It is none of ours.
+    NotOurs,
+    /// It names a purchase that we do not have; the operators were told.
+    Unknown,
+    /// It is not what we recorded; the operators were told, and nothing was granted.
+    Mismatch,
+    /// It was paid, but the account takes no credits; the operators were told.
+    Ungranted,
+    /// The purchase as it stands now.
+    Told(Box<credit_purchase::Model>),
+}
+
+impl Learned {
+    /// For the record of an event.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::NotOurs => "NOT_OURS",
+            Self::Unknown => "UNKNOWN",
+            Self::Mismatch => "MISMATCH",
+            Self::Ungranted => "UNGRANTED",
+            Self::Told(row) => row.status.as_str(),
+        }
+    }
+}
+
+/// Learns what a payment is now.
+pub async fn learn(app: &App, payment: &Payment) -> Result<Learned> {
+    let named = payment.purchase.as_deref();
+    let Some(id) = named.and_then(|text| PurchaseId::parse(text).ok()) else {
+        return Ok(Learned::NotOurs);
+    };
+    let now = app.clock.db_now();
+    let mut txn = app.db.begin().await?;
+    let Some(row) = lock(&txn, id).await? else {
+        alarm(&mut txn, AlertKind::PaymentMismatch, (id, payment, &["purchase"]), now).await?;
+        txn.commit().await?;
+        return Ok(Learned::Unknown);
+    };
+    let differing = differences(app, &row, payment);
+    if !differing.is_empty() {
+        alarm(&mut txn, AlertKind::PaymentMismatch, (id, payment, &differing), now).await?;
+        txn.commit().await?;
+        return Ok(Learned::Mismatch);
+    }
+    let mut next = after(&row, payment);
+    next.client_secret = seal_secret(app, &row, &next, payment)?;
+    if next.status == PaymentStatus::Completed && row.grant_id.is_none() {
+        match grant(&mut txn, &row, now).await {
+            Ok(grant) => {
+                next.grant_id = Some(grant);
+                notice::credits_added(app, &mut txn, &row).await?;
+            }
+            Err(Error::Refused(refusal)) => {
+                tracing::error!(purchase.id = %id, "{id} is paid and not granted: {refusal:?}");
+                txn.rollback().await?;
+                let mut txn = app.db.begin().await?;
+                let what = (id, payment, &["account"][..]);
+                alarm(&mut txn, AlertKind::PaymentUngranted, what, now).await?;
+                txn.commit().await?;
+                return Ok(Learned::Ungranted);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let saved = save(&mut txn, row, next, now).await?;
+    txn.commit().await?;
+    Ok(Learned::Told(Box::new(saved)))
+}
+
+/// Learns a payment of this purchase; answers the purchase as it stands then.
+pub(crate) async fn learned(
+    app: &App,
+    row: credit_purchase::Model,
+    payment: &Payment,
+) -> Result<credit_purchase::Model> {
+    match learn(app, payment).await? {
+        Learned::Told(row) => Ok(*row),
+        Learned::NotOurs | Learned::Unknown | Learned::Mismatch | Learned::Ungranted => Ok(row),
+    }
+}
+
+/// Asks Stripe how a payment stands and learns it; a Stripe that does not answer changes nothing.
+pub(crate) async fn ask(
+    app: &App,
+    row: credit_purchase::Model,
+    payment: &str,
+) -> Result<credit_purchase::Model> {
+    match app.payments.payment(payment).await {
+        Ok(payment) => learned(app, row, &payment).await,
+        Err(StripeFailure::Unavailable(why)) => {
+            tracing::warn!(purchase.id = %row.id, why, "{} was not looked up: {why}", row.id);
+            Ok(row)
+        }
+        Err(failure) => Err(Error::broken(failure)),
+    }
+}
+
+/// A purchase of which Stripe has no payment failed. One that has become anything else stays.
+pub(crate) async fn fail(
+    app: &App,
+    row: credit_purchase::Model,
+    code: FailureCode,
+) -> Result<credit_purchase::Model> {
+    let now = app.clock.db_now();
+    let mut txn = app.db.begin().await?;
+    let row = lock(&txn, row.id).await?.ok_or(Error::NotFound("purchase"))?;
+    let is_open = row.status == PaymentStatus::Pending && row.payment_intent_id.is_none();
+    if !is_open {
+        return Ok(row);
+    }
+    let next = credit_purchase::Model {
+        status: PaymentStatus::Failed,
+        failure_code: Some(code),
+        ..row.clone()
+    };
+    let saved = save(&mut txn, row, next, now).await?;
+    txn.commit().await?;
+    Ok(saved)
+}
+
+/// The no-op update is the lock: who learns the same at the same time waits here.
+pub(crate) async fn lock(txn: &Txn, id: PurchaseId) -> Result<Option<credit_purchase::Model>> {
+    let sql = "UPDATE credit_purchases SET version = version WHERE id = $1 RETURNING *";
+    db::one(&**txn, sql, vec![id.into()]).await
+}
+
+/// In what a payment differs from our record; nothing of it is trusted before.
+fn differences(app: &App, row: &credit_purchase::Model, payment: &Payment) -> Vec<&'static str> {
+    let is_paid = payment.state == PaymentState::Succeeded;
+    let is_other = |id: &String| *id != payment.id;
+    let differing = [
+        ("amount", payment.amount != row.amount),
+        ("received", is_paid && payment.received != row.amount),
+        ("currency", payment.currency != row.currency),
+        ("livemode", payment.is_live != app.payments.is_live()),
+        ("account", payment.account.as_deref() != Some(&*row.account_id.to_string())),
+        ("payment", row.payment_intent_id.as_ref().is_some_and(is_other)),
+    ];
+    differing.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+}
+
+/// The purchase after what Stripe tells.
+fn after(row: &credit_purchase::Model, payment: &Payment) -> credit_purchase::Model {
+    use PaymentStatus::{Cancelled, Completed, Failed, RequiresAction};
+    let mut next = row.clone();
+    next.payment_intent_id = Some(payment.id.clone());
+    // What was granted stays so, whatever is told late.
+    if row.grant_id.is_some() {
+        return next;
+    }
+    (next.status, next.failure_code) = match payment.state {
+        PaymentState::Succeeded => (Completed, None),
+        PaymentState::Cancelled => (Cancelled, row.failure_code),
+        PaymentState::NeedsAction => (RequiresAction, None),
+        PaymentState::NeedsMethod => {
+            let code = payment.decline.as_ref().map(FailureCode::of);
+            (Failed, Some(code.unwrap_or(FailureCode::CardDeclined)))
+        }
+        PaymentState::Processing => (row.status, row.failure_code),
+    };
+    next
+}
+
+/// The secret lets a page finish the payment; it is kept while that is what is waited for.
+fn seal_secret(
+    app: &App,
+    row: &credit_purchase::Model,
+    next: &credit_purchase::Model,
+    payment: &Payment,
+) -> Result<Option<Sealed>> {
+    let is_waiting = next.status == PaymentStatus::RequiresAction;
+    match &payment.client_secret {
+        _ if !is_waiting => Ok(None),
+        Some(_) if row.status == next.status && row.client_secret.is_some() => {
+            Ok(row.client_secret.clone())
+        }
+        Some(secret) => Ok(Some(app.crypto.seal(secret_place(row.id), secret)?)),
+        None => Ok(row.client_secret.clone()),
+    }
+}
+
+/// Where a purchase's secret belongs.
+pub(crate) fn secret_place(id: PurchaseId) -> Place {
+    Place { table: "credit_purchases", column: "client_secret", row: id.0 }
+}
+
+async fn grant(txn: &mut Txn, row: &credit_purchase::Model, now: DateTime<Utc>) -> Result<GrantId> {
+    let purchase = Purchase {
+        account: row.account_id,
+        credits: row.credits,
+        price: row.amount,
+        reference: row.id.0,
+    };
+    Ok(grant_purchase(txn, purchase, now).await?.id)
+}
+
+/// Writes what is new and tells the watchers; nothing when nothing is.
+async fn save(
+    txn: &mut Txn,
+    row: credit_purchase::Model,
+    next: credit_purchase::Model,
+    now: DateTime<Utc>,
+) -> Result<credit_purchase::Model> {
+    if next == row {
+        return Ok(row);
+    }
+    let is_new = next.grant_id.is_some() && row.grant_id.is_none();
+    let completed_at = if is_new { Some(now) } else { row.completed_at };
+    let next = credit_purchase::Model {
+        version: row.version + 1,
+        updated_at: now,
+        checked_at: now,
+        completed_at,
+        ..next
+    };
+    let values = vec![
+        next.id.into(),
+        next.status.as_str().into(),
+        next.failure_code.map(FailureCode::as_str).into(),
+        next.payment_intent_id.clone().into(),
+        next.client_secret.clone().into(),
+        next.grant_id.into(),
+        next.completed_at.into(),
+        next.version.into(),
+        now.into(),
+    ];
+    db::execute(&**txn, SAVE, values).await?;
+    let changed =
+        PurchaseChanged { purchase: next.id, tenant: next.tenant_id, version: next.version };
+    events::announce(txn, Event::Purchase(changed));
+    Ok(next)
+}
+
+const SAVE: &str = "
+UPDATE credit_purchases SET status = $2, failure_code = $3, payment_intent_id = $4,
+    client_secret = $5, grant_id = $6, completed_at = $7, version = $8, updated_at = $9,
+    checked_at = $9
+WHERE id = $1";
+
+/// Tells the operators of a payment, once for each difference.
+async fn alarm(
+    txn: &mut Txn,
+    kind: AlertKind,
+    (id, payment, differing): (PurchaseId, &Payment, &[&str]),
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let told = json!({ "amount": payment.amount, "currency": payment.currency });
+    raise(txn, kind, (id, &payment.id, differing), told, now).await
+}
+
+/// Tells the operators of a charge that is not as recorded.
+pub(crate) async fn alarm_of(
+    txn: &mut Txn,
+    what: (PurchaseId, &str, &[&str]),
+    (amount, currency): (i64, &str),
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let told = json!({ "amount": amount, "currency": currency });
+    raise(txn, AlertKind::PaymentMismatch, what, told, now).await
+}
+
+async fn raise(
+    txn: &mut Txn,
+    kind: AlertKind,
+    (id, payment, differing): (PurchaseId, &str, &[&str]),
+    told: Json,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let known = credit_purchase::Entity::find_by_id(id).one(&**txn).await?;
+    let recorded = known.map(|row| json!({ "amount": row.amount, "currency": row.currency }));
+    let alert = NewAlert {
+        tenant: None,
+        kind,
+        severity: AlertSeverity::Critical,
+        dedupe_key: format!("{kind}:{id}:{payment}:{}", differing.join(",")),
+        data: json!({
+            "purchase": id.to_string(), "payment": payment, "differs": differing,
+            "told": told, "recorded": recorded,
+        }),
+    };
+    if alerts::raise(txn, alert, now).await? {
+        tracing::error!(purchase.id = %id, "{kind}: {id}, {payment}: {differing:?}");
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! Rows of purchases and of what Stripe tells.
+
+use sea_orm::DatabaseConnection;
+
+use musubi::crypto::Sealed;
+use musubi::entity::plan::PlanType;
+use musubi::entity::{credit_package, credit_purchase, stripe_event};
+use musubi::ids::{GrantId, PackageId, PurchaseId, StripeEventId};
+
+use super::rows::{Owner, day, now, same};
+
+pub(super) async fn the_purchases(db: &DatabaseConnection, of: &Owner, grants: (GrantId, GrantId)) {
+    let package = a_package(db).await;
+    for method in credit_purchase::PaymentMethodKind::ALL {
+        for source in credit_purchase::PurchaseSource::ALL {
+            let row = a_purchase(of, package);
+            same(db, credit_purchase::Model { method: *method, source: *source, ..row }).await;
+        }
+    }
+    for status in credit_purchase::PaymentStatus::ALL {
+        let is_done = *status == credit_purchase::PaymentStatus::Completed;
+        let is_refunded = *status == credit_purchase::PaymentStatus::Refunded;
+        let row = credit_purchase::Model {
+            status: *status,
+            grant_id: is_done.then_some(grants.0).or(is_refunded.then_some(grants.1)),
+            completed_at: (is_done || is_refunded).then(now),
+            refunded: if is_refunded { 500 } else { 0 },
+            ..a_purchase(of, package)
+        };
+        same(db, row).await;
+    }
+    for code in credit_purchase::FailureCode::ALL {
+        let row = a_purchase(of, package);
+        same(db, credit_purchase::Model { failure_code: Some(*code), ..row }).await;
+    }
+    for is_processed in [true, false] {
+        let id = StripeEventId::new();
+        let row = stripe_event::Model {
+            id,
+            event_id: format!("evt_{id}"),
+            event_type: "payment_intent.succeeded".into(),
+            is_live: is_processed,
+            body: Sealed(vec![3; 70]),
+            happened_at: now(),
+            received_at: now(),
+            attempts: 2,
+            last_error: (!is_processed).then(|| "Stripe is unavailable".into()),
+            outcome: is_processed.then(|| "COMPLETED".into()),
+            processed_at: is_processed.then(now),
+        };
+        same(db, row).await;
+    }
+}
+
+async fn a_package(db: &DatabaseConnection) -> PackageId {
+    let id = PackageId::new();
+    let row = credit_package::Model {
+        id,
+        plan_type: PlanType::Essential,
+        credits_amount: 500,
+        price_yen: 500,
+        discount_rate: 0,
+        tax_rate: 1_000,
+        is_bulk_package: false,
+        is_promotional: false,
+        active: true,
+        valid_from: day(),
+        valid_until: None,
+        display_name: "五百".into(),
+        description: None,
+        marketing_highlight: None,
+        version: 1,
+        created_at: now(),
+        updated_at: now(),
+    };
+    same(db, row).await;
+    id
+}
+
+fn a_purchase(of: &Owner, package: PackageId) -> credit_purchase::Model {
+    let id = PurchaseId::new();
+    credit_purchase::Model {
+        id,
+        tenant_id: of.tenant,
+        account_id: of.account,
+        user_id: of.user,
+        package_id: package,
+        package_version: 1,
+        credits: 500,
+        currency: "JPY".into(),
+        amount: 500,
+        tax: 45,
+        tax_rate: 1_000,
+        discount: 0,
+        discount_rate: 0,
+        method: credit_purchase::PaymentMethodKind::Stripe,
+        source: credit_purchase::PurchaseSource::Dashboard,
+        status: credit_purchase::PaymentStatus::Pending,
+        payment_method_id: Some("pm_card_visa".into()),
+        confirmation_token_id: None,
+        return_url: Some("https://app.example/".into()),
+        save_card: true,
+        payment_intent_id: Some(format!("pi_{id}")),
+        client_secret: Some(Sealed(vec![1, 2])),
+        failure_code: None,
+        grant_id: None,
+        refunded: 0,
+        version: 2,
+        created_at: now(),
+        updated_at: now(),
+        checked_at: now(),
+        completed_at: None,
+    }
+}

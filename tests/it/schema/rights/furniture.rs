@@ -1,0 +1,73 @@
+//! What the stage has of purchases and of the audit record.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use chrono::{DurationRound, TimeDelta};
+use musubi::actor::{Actor, Source};
+use musubi::audit::{self, Action, Changes, Subject, seal};
+use musubi::compliance::assess;
+use musubi::crypto::Place;
+use musubi::ids::{PurchaseId, TypedId, new_uuid};
+use serde_json::json;
+
+use super::key_of;
+use super::stage::{set, text};
+use crate::payments;
+use crate::support::TestServer;
+use crate::support::people::Hotel;
+
+/// A purchase that has everything a purchase can ever have, if never at once.
+pub(super) async fn buy(server: &TestServer, words: &mut BTreeMap<&'static str, String>) {
+    let input = json!({ "packageId": words["package"], "paymentMethod": "STRIPE",
+        "stripePaymentMethodId": "pm_card_visa", "saveCard": true,
+        "idempotencyKey": "stage-purchase" });
+    let done = payments::buys(&server.hotel.admin, input).await;
+    let id = text(&done["purchase"]["id"]);
+    let row = PurchaseId::parse(&id).unwrap();
+    let place = Place { table: "credit_purchases", column: "client_secret", row: row.0 };
+    let secret = server.app.app.crypto.seal(place, "pi_stage_secret").unwrap();
+    let failed = "UPDATE credit_purchases SET failure_code = 'CARD_DECLINED', client_secret = $2
+                  WHERE id = $1";
+    set(server, failed, vec![row.into(), secret.into()]).await;
+    words.insert("purchase", id);
+}
+
+/// Use within the hour before this one.
+pub(super) async fn use_an_hour(server: &TestServer, hotel: &Hotel) {
+    let account = hotel.account().await.id;
+    let now = server.app.app.clock.db_now();
+    let hour = (now - TimeDelta::hours(1)).duration_trunc(TimeDelta::hours(1)).unwrap();
+    let used = "INSERT INTO usage_hourly (account_id, user_id, function_type, hour, runs, credits)
+                VALUES ($1, $2, 'CHATBOT', $3, 2, 9)";
+    set(server, used, vec![account.into(), hotel.user.id.into(), hour.into()]).await;
+}
+
+/// Lines of the first tenant's record, sealed, and what compliance says of a system that keeps
+/// something too long.
+pub(super) async fn record(server: &TestServer, strange: &Hotel) {
+    let app = &server.app.app;
+    let now = app.clock.db_now();
+    let source = Source {
+        request_id: "stage".into(),
+        address: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))),
+        user_agent: Some("Stage/1.0".into()),
+        ..Source::default()
+    };
+    let key = key_of(&server.app, &server.hotel).await.actor;
+    let actor = Actor { source: Arc::new(source), ..key };
+    let changes = Changes::new().plain("version", &1_i64, &2_i64);
+    let subject = Subject::of("membership", new_uuid()).with(json!({ "on": "stage" }));
+    let subject = subject.changing(changes);
+    let txn = app.db.begin().await.unwrap();
+    audit::record(app, &txn, &actor, Action::MemberRoleChanged, subject).await.unwrap();
+    let incident = Subject::kind("attempt").with(json!({ "on": "stage" }));
+    audit::record(app, &txn, &strange.admin.actor, Action::AnomalousUsage, incident).await.unwrap();
+    txn.commit().await.unwrap();
+    audit::flush(app).await.unwrap();
+    seal::seal_all(app).await.unwrap();
+    let kept = "UPDATE idempotency_keys SET created_at = $1";
+    set(server, kept, vec![(now - TimeDelta::days(40)).into()]).await;
+    assess::assess_all(app, now + TimeDelta::days(7)).await.unwrap();
+}

@@ -218,8 +218,19 @@ impl Shared {
     }
 }
 
+/// Does what is asked to its end, as Stripe does, also when the asker is gone.
 async fn answer(
     State(shared): State<Arc<Shared>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    tokio::spawn(answer_request(shared, method, uri, headers, body)).await.unwrap()
+}
+
+async fn answer_request(
+    shared: Arc<Shared>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,

@@ -45,8 +45,7 @@ impl Figures {
 pub(crate) async fn measure(scale: Scale) -> Table {
     let mut table = Table::default();
     let stage = Stage::create("limits").await;
-    let redis = std::env::var("MUSUBI_TEST_REDIS");
-    let redis = redis.unwrap_or_else(|_| "redis://127.0.0.1:6379".to_owned());
+    let redis = redis();
     for (name, is_on, url) in [
         ("off", false, None),
         ("in memory", true, None),
@@ -68,7 +67,14 @@ pub(crate) async fn measure(scale: Scale) -> Table {
     table
 }
 
-async fn start(stage: &Stage, is_on: bool, redis: Option<String>) -> App {
+/// Where Redis is.
+pub(crate) fn redis() -> String {
+    let named = std::env::var("MUSUBI_TEST_REDIS");
+    named.unwrap_or_else(|_| "redis://127.0.0.1:6379".to_owned())
+}
+
+/// The program with its limits, on a database that another may use, too.
+pub(crate) async fn start(stage: &Stage, is_on: bool, redis: Option<String>) -> App {
     let mut config = stage::config(&stage.url);
     config.limits = LimitSettings { is_on, ..LimitSettings::default() };
     config.redis_url = redis.map(Secret);
@@ -77,7 +83,8 @@ async fn start(stage: &Stage, is_on: bool, redis: Option<String>) -> App {
     App::start(config, Clock::system(), external).await.unwrap()
 }
 
-async fn reach(app: &App) -> bool {
+/// Waits for Redis. Whether it came.
+pub(crate) async fn reach(app: &App) -> bool {
     for _ in 0..100 {
         if app.meter.is_shared() {
             return true;

@@ -14,6 +14,7 @@
 )]
 
 mod analytics;
+mod brakes;
 mod dashboard;
 mod execute;
 mod limits;
@@ -51,10 +52,11 @@ pub(crate) struct Scale {
 
 type Measurement = fn(Scale) -> BoxFuture<'static, Table>;
 
-const MEASUREMENTS: [(&str, Measurement); 7] = [
+const MEASUREMENTS: [(&str, Measurement); 8] = [
     ("pairs", |scale| pairs::measure(scale).boxed()),
     ("execute", |scale| execute::measure(scale).boxed()),
     ("limits", |scale| limits::measure(scale).boxed()),
+    ("brakes", |scale| brakes::measure(scale).boxed()),
     ("dashboard", |scale| dashboard::measure(scale).boxed()),
     ("sockets", |scale| sockets::measure(scale).boxed()),
     ("analytics", |scale| analytics::measure(scale).boxed()),

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, Select};
+use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QuerySelect, Select};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -33,15 +33,19 @@ pub fn readable(actor: &Actor) -> Result<Uuid> {
     Ok(chain_of(actor.tenant_id))
 }
 
-/// The lines that an actor may read.
-pub async fn visible(app: &App, actor: &Actor) -> Result<Select<audit_entry::Entity>> {
+/// The lines that an actor may read, for a walk in this order of time.
+pub async fn visible(
+    app: &App,
+    actor: &Actor,
+    order: &Order,
+) -> Result<Select<audit_entry::Entity>> {
     let chain = readable(actor)?;
     let account = match actor.tenant_id {
         Some(tenant) => credit_account::Entity::find_for(tenant).one(app.db.primary()).await?,
         None => None,
     };
     let on = app.db.primary().get_database_backend();
-    Ok(audit_entry::Entity::of(on, chain, account.map(|account| account.id)))
+    Ok(audit_entry::Entity::of(on, chain, account.map(|account| account.id), order))
 }
 
 /// The id of an entry as clients know it.

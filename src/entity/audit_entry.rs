@@ -79,13 +79,19 @@ const COLUMNS: &[(&str, &str, &str)] = &[
 ];
 
 impl Entity {
-    /// The lines of a chain of the record, and of an account's ledger if there is one.
-    pub fn of(on: DbBackend, chain: Uuid, account: Option<AccountId>) -> Select<Self> {
+    /// The lines of a chain of the record, and of an account's ledger if there is one; for a walk
+    /// in this order of time.
+    pub fn of(
+        on: DbBackend,
+        chain: Uuid,
+        account: Option<AccountId>,
+        order: &Order,
+    ) -> Select<Self> {
         let record = ("system_event", "chain_id", chain);
-        let mut lines = one_side(on, record, |column| column.1);
+        let mut lines = one_side((on, order), record, |column| column.1);
         if let Some(account) = account {
             let ledger = ("ai_credit_transactions", "account_id", account.0);
-            let ledger = one_side(on, ledger, |column| column.2);
+            let ledger = one_side((on, order), ledger, |column| column.2);
             lines.union(UnionType::All, ledger);
         }
         let mut select = Self::find();
@@ -95,7 +101,7 @@ impl Entity {
 }
 
 fn one_side(
-    on: DbBackend,
+    (on, order): (DbBackend, &Order),
     (table, key, value): (&'static str, &'static str, Uuid),
     source: impl Fn(&(&'static str, &'static str, &'static str)) -> &'static str,
 ) -> SelectStatement {
@@ -112,10 +118,10 @@ fn one_side(
     if on != DbBackend::Postgres {
         return select;
     }
-    // PostgreSQL merges sides that come in an order, and would sort all of them otherwise; the
-    // newest first is what people ask for.
-    let newest = ["occurred_at", "id"].map(Alias::new);
-    newest.into_iter().fold(&mut select, |select, column| select.order_by(column, Order::Desc));
+    // PostgreSQL merges sides that come in an order, and would sort all of them otherwise.
+    for column in ["occurred_at", "id"] {
+        select.order_by(Alias::new(column), order.clone());
+    }
     let mut side = Query::select();
     side.column(Asterisk).from_subquery(select, Alias::new("side"));
     side

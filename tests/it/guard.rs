@@ -119,6 +119,7 @@ const NO_LIMITS: Limits = Limits {
     levels: usize::MAX,
     aliases: usize::MAX,
     root_fields: usize::MAX,
+    introspections: usize::MAX,
     selections: usize::MAX,
     comparisons: usize::MAX,
     literals: usize::MAX,
@@ -224,8 +225,17 @@ fn floods_of_one_thing_are_refused() {
     assert_eq!(aliased(10_000), "TOO_MANY_ALIASES");
 
     let roots = |count: usize| kind(checked(&format!("{{ {} }}", "__typename ".repeat(count))));
-    assert_eq!(roots(20), "PASSES");
-    assert_eq!(roots(21), "TOO_MANY_ROOT_FIELDS");
+    assert_eq!(roots(30), "PASSES");
+    assert_eq!(roots(31), "TOO_MANY_ROOT_FIELDS");
+
+    // Each of these may answer with the whole schema.
+    let schemas = |count: usize| {
+        let fields: String =
+            (0..count).map(|n| format!("a{n}: __schema {{ __typename }} ")).collect();
+        kind(checked(&format!("{{ {fields} }}")))
+    };
+    assert_eq!(schemas(3), "PASSES");
+    assert_eq!(schemas(4), "TOO_MANY_ROOT_FIELDS");
 
     let fields = |count: usize| format!("{{ viewer {{ {} }} }}", "id ".repeat(count));
     assert_eq!(kind(checked(&fields(3_990))), "PASSES");

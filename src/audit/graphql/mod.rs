@@ -63,7 +63,8 @@ impl AuditQuery {
     ) -> Answer<Connection<AuditEvent>> {
         let caller = caller(ctx);
         answer(ctx, async {
-            let select = entries::visible(&caller.app, caller.actor()?).await?;
+            let walk = walk(order_by.as_deref(), last.is_some());
+            let select = entries::visible(&caller.app, caller.actor()?, &walk).await?;
             let list = List::new(caller.app.db.primary(), select, NEWEST).filter(filter);
             let list = list.order(order_by);
             let page = list.page(PageArgs { first, after, last, before }).await?;
@@ -87,7 +88,7 @@ impl AuditQuery {
         let caller = caller(ctx);
         answer(ctx, async {
             let (app, actor) = (&caller.app, caller.actor()?);
-            let select = entries::visible(app, actor).await?;
+            let select = entries::visible(app, actor, &sea_orm::Order::Desc).await?;
             let list = List::new(app.db.primary(), select, NEWEST).filter(filter);
             let page = list.in_bulk(first, after).await?;
             entries::note_export(app, actor, page.rows().count()).await?;
@@ -100,6 +101,13 @@ impl AuditQuery {
         })
         .await
     }
+}
+
+/// The way in which a list is read: its order, or the other way when it is read from its end.
+fn walk(order_by: Option<&[Order<AuditEventOrderField>]>, is_from_end: bool) -> sea_orm::Order {
+    let first = order_by.and_then(<[_]>::first);
+    let is_newest_first = first.is_none_or(|order| order.direction == OrderDirection::Desc);
+    if is_newest_first == is_from_end { sea_orm::Order::Asc } else { sea_orm::Order::Desc }
 }
 
 const NEWEST: &[(AuditEventOrderField, OrderDirection)] =

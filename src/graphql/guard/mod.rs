@@ -52,6 +52,8 @@ pub struct Limits {
     pub aliases: usize,
     /// Root fields of one operation after fragments were expanded.
     pub root_fields: usize,
+    /// `__schema` and `__type` among them; each may answer with the whole schema.
+    pub introspections: usize,
     /// Selections (fields, spreads, inline fragments) of all operations after expansion, and of
     /// fragments that nobody spreads.
     pub selections: usize,
@@ -94,7 +96,8 @@ impl Default for Limits {
             introspection_depth: 20,
             levels: 30,
             aliases: 30,
-            root_fields: 20,
+            root_fields: 30,
+            introspections: 3,
             selections: 5_000,
             comparisons: 20_000,
             literals: 10_000,

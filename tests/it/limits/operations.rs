@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use musubi::graphql::engine::Engine;
-use musubi::graphql::guard;
 use musubi::http::Limits;
 use musubi::limits::service::take;
 use musubi::limits::table::Limit;
@@ -86,9 +84,7 @@ async fn the_thousandth_operation_of_a_minute_passes_and_the_next_one_does_not()
 
 #[tokio::test]
 async fn thirty_aliases_count_thirty_and_what_is_skipped_counts_nothing() {
-    let app = Setting::default().limited().alone().start().await;
-    let engine = Engine::new(guard::Limits { root_fields: 30, ..guard::Limits::default() });
-    let server = TestServer::serve(app, engine.unwrap(), Limits::default()).await;
+    let server = serve().await;
     let token = bearer(&server, "manager");
     let own = [("authorization", token.as_str()), ("accept", GRAPHQL)];
     let who = Who::actor(&server.hotel.manager.actor);

@@ -113,7 +113,7 @@ pub fn weigh(
         selections: total.selections,
         visited: scales.visited,
         compared,
-        introspects: weighed.introspects,
+        introspects: weighed.introspections > 0,
         kind: chosen.node.ty,
     })
 }
@@ -156,7 +156,7 @@ fn refuse_shape(
     if tally.aliases > limits.aliases {
         return Err(Refusal::TooManyAliases { pos });
     }
-    if tally.fields > limits.root_fields {
+    if tally.fields > limits.root_fields || tally.introspections > limits.introspections {
         return Err(Refusal::TooManyRootFields { pos });
     }
     let is_stream = operation.node.ty == OperationType::Subscription;
@@ -182,7 +182,8 @@ struct Tally {
     literals: usize,
     values: usize,
     has_meta_field: bool,
-    introspects: bool,
+    /// `__schema` and `__type` themselves.
+    introspections: usize,
 }
 
 impl Tally {
@@ -197,7 +198,7 @@ impl Tally {
         self.literals = self.literals.saturating_add(other.literals);
         self.values = self.values.saturating_add(other.values);
         self.has_meta_field |= other.has_meta_field;
-        self.introspects |= other.introspects;
+        self.introspections = self.introspections.saturating_add(other.introspections);
     }
 
     fn refuse(&self, pos: Option<Pos>, limits: &Limits) -> Result<(), Refusal> {
@@ -284,7 +285,8 @@ impl<'a> Scales<'a> {
         self.add_arguments(&mut tally, &arguments);
         if matches!(name, "__schema" | "__type") {
             let introspection_depth = inner.depth.max(inner.introspection_depth) + 1;
-            return Tally { cost: 0, depth: 1, introspection_depth, introspects: true, ..tally };
+            let introspections = inner.introspections.saturating_add(1);
+            return Tally { cost: 0, depth: 1, introspection_depth, introspections, ..tally };
         }
         let is_object = !field.selection_set.node.items.is_empty();
         let own = info.map_or(usize::from(is_object), |info| info.cost);

@@ -327,7 +327,7 @@ async fn a_baseline_is_the_median_of_hours_with_any_use_and_is_replaced_each_nig
 
 #[tokio::test]
 async fn a_year_of_usual_traffic_blocks_nobody_and_warns_of_hardly_any() {
-    let app = Setting::default().real_time().limited().start().await;
+    let app = Setting::default().limited().start().await;
     demo::fill(&app.app).await.unwrap();
     let runs = execution::Entity::find()
         .order_by_asc(execution::Column::CreatedAt)

@@ -258,9 +258,10 @@ async fn furnish(
     ] {
         words.insert(word, id_of(app, hotel, kind).await);
     }
-    words.insert("today", now.date_naive().to_string());
-    words.insert("yesterday", (now.date_naive() - Days::new(1)).to_string());
-    words.insert("tomorrow", (now.date_naive() + Days::new(1)).to_string());
+    let today = now.with_timezone(&chrono_tz::Asia::Tokyo).date_naive();
+    words.insert("today", today.to_string());
+    words.insert("yesterday", (today - Days::new(1)).to_string());
+    words.insert("tomorrow", (today + Days::new(1)).to_string());
     words.insert("elsewhere", strange.id.to_string());
     for hotel in [hotel, strange] {
         decides(&hotel.admin).await;

@@ -14,6 +14,7 @@
 )]
 
 mod analytics;
+mod audit;
 mod brakes;
 mod dashboard;
 mod execute;
@@ -52,7 +53,7 @@ pub(crate) struct Scale {
 
 type Measurement = fn(Scale) -> BoxFuture<'static, Table>;
 
-const MEASUREMENTS: [(&str, Measurement); 8] = [
+const MEASUREMENTS: [(&str, Measurement); 9] = [
     ("pairs", |scale| pairs::measure(scale).boxed()),
     ("execute", |scale| execute::measure(scale).boxed()),
     ("limits", |scale| limits::measure(scale).boxed()),
@@ -60,6 +61,7 @@ const MEASUREMENTS: [(&str, Measurement); 8] = [
     ("dashboard", |scale| dashboard::measure(scale).boxed()),
     ("sockets", |scale| sockets::measure(scale).boxed()),
     ("analytics", |scale| analytics::measure(scale).boxed()),
+    ("audit", |scale| audit::measure(scale).boxed()),
     ("start", |scale| start::measure(scale).boxed()),
 ];
 

@@ -13,12 +13,14 @@ pub enum PaymentError {
     Failed(FailureCode),
     /// The purchase was given up.
     Cancelled,
+    /// The stored card was removed.
+    CardRemoved,
 }
 
 impl DomainError for PaymentError {
     fn code(&self) -> Code {
         match self {
-            Self::PackageUnavailable | Self::Cancelled => Code::InvalidState,
+            Self::PackageUnavailable | Self::Cancelled | Self::CardRemoved => Code::InvalidState,
             Self::Failed(_) => Code::PaymentFailed,
         }
     }
@@ -33,12 +35,16 @@ impl DomainError for PaymentError {
             Self::Cancelled => {
                 lang.pick("この購入は取り消されました。", "This purchase was cancelled.")
             }
+            Self::CardRemoved => {
+                lang.pick("このカードは削除されています。", "This card was removed.")
+            }
         }
     }
 
     fn field(&self) -> Option<Vec<String>> {
         match self {
             Self::PackageUnavailable => Some(vec!["input".into(), "packageId".into()]),
+            Self::CardRemoved => Some(vec!["input".into(), "storedCardId".into()]),
             Self::Failed(_) | Self::Cancelled => None,
         }
     }
@@ -83,8 +89,7 @@ pub fn explain(code: FailureCode, lang: Lang) -> String {
 impl FailureCode {
     /// What a refused card means: the bank's reason where it gives one.
     pub(crate) fn of(decline: &Decline) -> Self {
-        let reason = decline.decline_code.as_deref().unwrap_or(&decline.code);
-        match reason {
+        match decline.reason() {
             "insufficient_funds" | "withdrawal_count_limit_exceeded" | "card_velocity_exceeded" => {
                 Self::InsufficientFunds
             }

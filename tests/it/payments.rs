@@ -1,6 +1,7 @@
 //! Money in: nobody is charged twice, wrongly, or without getting their credits.
 
 mod buying;
+mod cards;
 mod events;
 mod lists;
 mod lost;

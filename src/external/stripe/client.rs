@@ -12,7 +12,8 @@ use serde_json::Value as Json;
 use stripe_client_core::{RequestBuilder, StripeMethod, StripeRequest, VERSION};
 use stripe_core::customer::CreateCustomer;
 use stripe_core::payment_intent::{
-    CancelPaymentIntent, CreatePaymentIntent, ListPaymentIntent, RetrievePaymentIntent,
+    CancelPaymentIntent, CreatePaymentIntent, CreatePaymentIntentOffSession, ListPaymentIntent,
+    RetrievePaymentIntent,
 };
 use stripe_shared::{PaymentIntentAllowedPaymentMethodTypes, PaymentIntentSetupFutureUsage};
 use stripe_types::{Currency, RangeBoundsTs, RangeQueryTs};
@@ -270,6 +271,9 @@ fn payment_request(new: &NewPayment) -> Result<RequestBuilder, StripeFailure> {
             (PURCHASE.to_owned(), new.purchase.clone()),
         ]));
     request = match &new.method {
+        Method::Card(id) if new.off_session => request
+            .payment_method(id.clone())
+            .off_session(CreatePaymentIntentOffSession::Bool(true)),
         Method::Card(id) => request.payment_method(id.clone()).use_stripe_sdk(true),
         Method::Token(id) => request.confirmation_token(id.clone()),
     };
@@ -305,6 +309,9 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Attempt {
     let is_unknown = is_passing || error["type"] == "idempotency_error";
     Attempt::Done(Err(match status {
         _ if is_unknown => StripeFailure::Unavailable(why),
+        _ if error["code"] == "resource_missing" && error["param"] == "customer" => {
+            StripeFailure::NoCustomer
+        }
         StatusCode::NOT_FOUND => StripeFailure::NotFound,
         StatusCode::PAYMENT_REQUIRED => {
             let decline = read_decline(&error).unwrap_or_else(|| Decline {

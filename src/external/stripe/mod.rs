@@ -63,6 +63,8 @@ pub struct Payment {
     pub client_secret: Option<String>,
     /// Why the last card was refused.
     pub decline: Option<Decline>,
+    /// Stripe's id of the card that it was paid with, or is to be.
+    pub method: Option<String>,
 }
 
 impl std::fmt::Debug for Payment {
@@ -79,6 +81,13 @@ pub struct Decline {
     pub code: String,
     /// The bank's reason, such as `insufficient_funds`.
     pub decline_code: Option<String>,
+}
+
+impl Decline {
+    /// The bank's reason where it gives one, or else Stripe's.
+    pub fn reason(&self) -> &str {
+        self.decline_code.as_deref().unwrap_or(&self.code)
+    }
 }
 
 /// A payment to make.
@@ -98,6 +107,8 @@ pub struct NewPayment {
     pub return_url: Option<String>,
     /// Whether the card is kept for later.
     pub saves_card: bool,
+    /// Whether nobody sits before a page: a bank that wants to hear from the buyer declines.
+    pub off_session: bool,
     /// Our purchase, and the account that it is for.
     pub purchase: String,
     /// The account that it is for.
@@ -125,6 +136,9 @@ pub enum StripeFailure {
     /// There is no such object.
     #[error("not found")]
     NotFound,
+    /// Stripe does not have the customer that was named, and nothing was done.
+    #[error("no such customer")]
+    NoCustomer,
     /// Nobody knows whether it was done: no answer, or none that says so.
     #[error("unavailable: {0}")]
     Unavailable(String),
@@ -179,6 +193,7 @@ pub fn read_payment(json: &Json) -> Option<Payment> {
         account: text(&json["metadata"][ACCOUNT]),
         client_secret: text(&json["client_secret"]),
         decline: read_decline(&json["last_payment_error"]),
+        method: text(&json["payment_method"]),
     })
 }
 

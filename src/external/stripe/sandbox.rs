@@ -46,6 +46,10 @@ impl SandboxPayments {
             purchase: Some(new.purchase.clone()),
             account: Some(new.account.clone()),
             decline,
+            method: match &new.method {
+                Method::Card(id) => Some(id.clone()),
+                Method::Token(_) => None,
+            },
         };
         if payments.len() == PAYMENTS_MAX {
             payments.pop_front();

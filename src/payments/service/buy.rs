@@ -19,10 +19,11 @@ use crate::entity::{credit_account, credit_package, credit_purchase};
 use crate::error::{Error, Result, Violation};
 use crate::external::stripe::{Method, NewPayment, Payment, StripeFailure};
 use crate::idempotency;
-use crate::ids::{PackageId, PurchaseId, TenantId};
+use crate::ids::{PackageId, PurchaseId, StoredCardId, TenantId};
 use crate::limits;
 use crate::limits::table::Limit;
 use crate::limits::who::Who;
+use crate::payments::cards;
 use crate::payments::error::PaymentError;
 use crate::payments::price::Price;
 use crate::payments::service::{customer, learn};
@@ -43,6 +44,8 @@ pub struct Wish {
     pub payment_method_id: Option<String>,
     /// Stripe's id of what the buyer confirmed.
     pub confirmation_token_id: Option<String>,
+    /// A card of the tenant's.
+    pub stored_card: Option<StoredCardId>,
     /// Where the buyer comes back to from their bank.
     pub return_url: Option<String>,
     /// Whether the card is kept for later.
@@ -68,14 +71,14 @@ async fn record(
     app: &App,
     actor: &Actor,
     tenant: TenantId,
-    wish: Wish,
+    mut wish: Wish,
 ) -> Result<credit_purchase::Model> {
     let now = app.clock.db_now();
     let id = PurchaseId::new();
     let body = json!([
         wish.package,
         wish.method,
-        wish.payment_method_id,
+        wish.stored_card.map(|id| id.to_string()).or(wish.payment_method_id.clone()),
         wish.confirmation_token_id,
         wish.return_url,
         wish.saves_card,
@@ -100,6 +103,10 @@ async fn record(
     if let Some(made) = idempotency::claim_one(&txn, &key, now).await? {
         let known = credit_purchase::Entity::find_for(tenant, PurchaseId(made));
         return known.one(&*txn).await?.ok_or(Error::NotFound("purchase"));
+    }
+    if let Some(card) = wish.stored_card {
+        let card = cards::usable(&*txn, tenant, card).await?;
+        wish.payment_method_id = Some(card.stripe_payment_method_id);
     }
     let package = package_on_sale(&*txn, &account, wish.package, now).await?;
     if account.deleted_at.is_some() {
@@ -167,6 +174,8 @@ fn new_row(
         confirmation_token_id: wish.confirmation_token_id,
         return_url: wish.return_url,
         save_card: wish.saves_card,
+        customer_id: None,
+        customer_number: 1,
         payment_intent_id: None,
         client_secret: None,
         failure_code: None,
@@ -195,7 +204,11 @@ async fn go_on(app: &App, row: credit_purchase::Model) -> Result<credit_purchase
         Err(StripeFailure::Declined(decline, None)) => {
             learn::fail(app, row, FailureCode::of(&decline)).await
         }
-        Err(failure @ (StripeFailure::Refused(_) | StripeFailure::NotFound)) => {
+        Err(
+            failure @ (StripeFailure::Refused(_)
+            | StripeFailure::NotFound
+            | StripeFailure::NoCustomer),
+        ) => {
             let id = row.id;
             tracing::error!(purchase.id = %id, %failure, "Stripe refused {id}: {failure}");
             learn::fail(app, row, FailureCode::PaymentRefused).await
@@ -226,6 +239,7 @@ async fn pay(
         method,
         return_url: row.return_url.clone(),
         saves_card: row.save_card,
+        off_session: row.method == PaymentMethodKind::StoredCard,
         purchase: row.id.to_string(),
         account: row.account_id.to_string(),
     };
@@ -238,11 +252,22 @@ fn check(wish: &Wish, is_production: bool) -> Result<()> {
     let mut refuse = |field: &str, ja: &str, en: &str| {
         violations.push(Violation::new(field, ja, en));
     };
-    if wish.payment_method_id.is_some() == wish.confirmation_token_id.is_some() {
+    let of_page = [&wish.payment_method_id, &wish.confirmation_token_id];
+    let of_page = of_page.into_iter().flatten().count();
+    let is_stored = wish.method == PaymentMethodKind::StoredCard;
+    if wish.stored_card.is_some() != is_stored {
+        refuse(
+            "input.storedCardId",
+            "paymentMethodがSTORED_CARDの場合に限り指定してください。",
+            "goes with the payment method STORED_CARD, and with no other",
+        );
+    }
+    if of_page != usize::from(!is_stored) {
         refuse(
             "input.stripePaymentMethodId",
-            "stripePaymentMethodIdとstripeConfirmationTokenIdのどちらか一方を指定してください。",
-            "give either this or stripeConfirmationTokenId",
+            "stripePaymentMethodIdとstripeConfirmationTokenIdのどちらか一方を指定してください。\
+             STORED_CARDの場合は指定できません。",
+            "give either this or stripeConfirmationTokenId, and none with STORED_CARD",
         );
     }
     let ids = [

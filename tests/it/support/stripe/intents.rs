@@ -20,6 +20,7 @@ const FIELDS: &[&str] = &[
     "currency",
     "customer",
     "metadata",
+    "off_session",
     "payment_method",
     "return_url",
     "setup_future_usage",
@@ -68,7 +69,7 @@ impl Account {
         }
         let customer = form.get("customer").unwrap();
         if !self.customers.contains_key(customer) {
-            return (400, error("invalid_request_error", "resource_missing"));
+            return (400, super::cards::no_such_customer());
         }
         let id = self.next_id("pi");
         let mut intent = fixture("payment_intent");
@@ -88,14 +89,18 @@ impl Account {
             intent[field] = value;
         }
         let method = form.get("payment_method").or(form.get("confirmation_token")).unwrap();
+        let is_off_session = form.get("off_session") == Some("true");
         self.order.push(id.clone());
         self.intents.insert(id.clone(), intent);
         self.tell("payment_intent.created", self.intents[&id].clone());
-        self.try_card(&id, method)
+        self.try_card(&id, method, is_off_session)
     }
 
-    fn try_card(&mut self, id: &str, method: &str) -> (u16, Value) {
+    fn try_card(&mut self, id: &str, method: &str, is_off_session: bool) -> (u16, Value) {
         let decline = match method {
+            "pm_card_authenticationRequired" if is_off_session => {
+                ("authentication_required", json!("authentication_required"))
+            }
             "pm_card_authenticationRequired" => {
                 let action = json!({ "type": "use_stripe_sdk", "use_stripe_sdk": {
                     "type": "three_d_secure_redirect", "stripe_js": "https://x.test" } });

@@ -5,6 +5,7 @@
 //! the first answer, another body under it an error, one at the same time a 409. Events are made
 //! as Stripe makes them, and delivered when, and as often as, a test says.
 
+mod cards;
 mod form;
 mod intents;
 

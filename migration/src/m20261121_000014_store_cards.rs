@@ -47,6 +47,8 @@ CREATE UNIQUE INDEX stored_cards_default ON stored_cards (tenant_id) WHERE is_de
 
 CREATE INDEX stored_cards_tenant ON stored_cards (tenant_id, id) WHERE removed_at IS NULL
 
+CREATE INDEX stored_cards_removed ON stored_cards (removed_at) WHERE removed_at IS NOT NULL
+
 ALTER TABLE tenants ADD COLUMN stripe_customers_lost bigint NOT NULL DEFAULT 0
 
 ALTER TABLE credit_purchases ADD COLUMN customer_id text

@@ -20,8 +20,8 @@ use stripe_types::{Currency, RangeBoundsTs, RangeQueryTs};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
-    ACCOUNT, Answer, Decline, Method, NewPayment, PURCHASE, Payment, Payments, StripeFailure,
-    TENANT, read_decline, read_payment,
+    ACCOUNT, Answer, Card, Decline, Method, NewPayment, NewSetup, PURCHASE, Payment, Payments,
+    Setup, StripeFailure, TENANT, read_decline, read_payment,
 };
 use crate::config::Secret;
 use crate::external::http_client::{http_client, root_cause};
@@ -105,7 +105,11 @@ impl StripeClient {
     }
 
     /// Asks, and asks again while that may help. Writes carry a key, so that Stripe does them once.
-    async fn ask(&self, request: RequestBuilder, key: Option<&str>) -> Result<Json, StripeFailure> {
+    pub(super) async fn ask(
+        &self,
+        request: RequestBuilder,
+        key: Option<&str>,
+    ) -> Result<Json, StripeFailure> {
         let deadline = Instant::now() + self.options.total;
         let mut last = "no attempt was made".to_owned();
         for attempt in 1..=self.options.attempts_max {
@@ -255,6 +259,22 @@ impl Payments for StripeClient {
             self.ask_payment(CancelPaymentIntent::new(id).build(), Some(&key)).await
         }
         .boxed()
+    }
+
+    fn set_up<'a>(&'a self, new: &'a NewSetup) -> Answer<'a, Setup> {
+        self.ask_set_up(new).boxed()
+    }
+
+    fn setup<'a>(&'a self, id: &'a str) -> Answer<'a, Setup> {
+        self.ask_setup(id).boxed()
+    }
+
+    fn card<'a>(&'a self, customer: &'a str, id: &'a str) -> Answer<'a, Card> {
+        self.ask_card(customer, id).boxed()
+    }
+
+    fn detach<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
+        self.ask_detach(id).boxed()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Payments in the API: what can be asked, bought and watched here, the rest in the files beside.
 
+pub mod cards;
 pub mod list;
 pub mod purchase;
 
@@ -22,6 +23,7 @@ use crate::payments::service::{buy, lookup, watch};
 use list::{CreditPurchaseOrderField, CreditPurchaseWhere};
 use purchase::{CreditPurchaseQuote, PaymentMethodKind, PurchaseSource};
 
+pub use cards::{CardMutation, CardQuery, StoredCard};
 pub use purchase::CreditPurchase;
 
 /// A package to buy.

@@ -109,6 +109,9 @@ async fn record(
         wish.payment_method_id = Some(card.stripe_payment_method_id);
     }
     let package = package_on_sale(&*txn, &account, wish.package, now).await?;
+    if wish.saves_card && wish.stored_card.is_none() && cards::is_full(&*txn, tenant).await? {
+        return Err(PaymentError::TooManyCards.into());
+    }
     if account.deleted_at.is_some() {
         return Err(CreditError::AccountClosed.into());
     }
@@ -173,7 +176,8 @@ fn new_row(
         payment_method_id: wish.payment_method_id,
         confirmation_token_id: wish.confirmation_token_id,
         return_url: wish.return_url,
-        save_card: wish.saves_card,
+        // One that is stored already needs nothing.
+        save_card: wish.saves_card && wish.method == PaymentMethodKind::Stripe,
         customer_id: None,
         customer_number: 1,
         payment_intent_id: None,
@@ -220,23 +224,39 @@ async fn go_on(app: &App, row: credit_purchase::Model) -> Result<credit_purchase
     }
 }
 
+/// Asks Stripe for the payment; once more when it does not have the customer any more.
 async fn pay(
     app: &App,
     row: &credit_purchase::Model,
 ) -> std::result::Result<Payment, StripeFailure> {
-    let customer = customer::of_tenant(app, row.tenant_id).await;
-    let customer = customer.map_err(|error| StripeFailure::Unavailable(error.to_string()))?;
-    let method = match (&row.payment_method_id, &row.confirmation_token_id) {
-        (Some(id), _) => Method::Card(id.clone()),
-        (None, Some(id)) => Method::Token(id.clone()),
-        (None, None) => return Err(StripeFailure::Refused("no method".to_owned())),
-    };
+    let unknown = |error: Error| StripeFailure::Unavailable(error.to_string());
+    let row = customer::of_purchase(app, row.clone()).await.map_err(unknown)?;
+    match ask_for(app, &row).await {
+        Err(StripeFailure::NoCustomer) => {
+            let row = customer::replaced(app, &row).await.map_err(unknown)?;
+            ask_for(app, &row.ok_or(StripeFailure::NoCustomer)?).await
+        }
+        answer => answer,
+    }
+}
+
+async fn ask_for(
+    app: &App,
+    row: &credit_purchase::Model,
+) -> std::result::Result<Payment, StripeFailure> {
+    let no_customer = || StripeFailure::Unavailable("no customer".to_owned());
+    let customer = row.customer_id.clone().ok_or_else(no_customer)?;
+    let method = method_of(&row.payment_method_id, &row.confirmation_token_id);
     let new = NewPayment {
-        key: row.id.to_string(),
+        // A key stands for one body, and the customer is in it.
+        key: match row.customer_number {
+            1 => row.id.to_string(),
+            number => format!("{}:{number}", row.id),
+        },
         amount: row.amount,
         currency: row.currency.clone(),
         customer,
-        method,
+        method: method.ok_or_else(|| StripeFailure::Refused("no method".to_owned()))?,
         return_url: row.return_url.clone(),
         saves_card: row.save_card,
         off_session: row.method == PaymentMethodKind::StoredCard,
@@ -244,6 +264,12 @@ async fn pay(
         account: row.account_id.to_string(),
     };
     app.payments.pay(&new).await
+}
+
+/// What the buyer's page got from Stripe.
+pub(crate) fn method_of(card: &Option<String>, token: &Option<String>) -> Option<Method> {
+    let token = || token.clone().map(Method::Token);
+    card.clone().map(Method::Card).or_else(token)
 }
 
 /// Judges what the client sent; ids of Stripe's are words with a known beginning.
@@ -262,7 +288,7 @@ fn check(wish: &Wish, is_production: bool) -> Result<()> {
             "goes with the payment method STORED_CARD, and with no other",
         );
     }
-    if of_page != usize::from(!is_stored) {
+    if of_page < 2 && of_page != usize::from(!is_stored) {
         refuse(
             "input.stripePaymentMethodId",
             "stripePaymentMethodIdとstripeConfirmationTokenIdのどちらか一方を指定してください。\
@@ -270,9 +296,30 @@ fn check(wish: &Wish, is_production: bool) -> Result<()> {
             "give either this or stripeConfirmationTokenId, and none with STORED_CARD",
         );
     }
+    let page = (&wish.payment_method_id, &wish.confirmation_token_id, &wish.return_url);
+    violations.extend(violations_of_page(page, is_production));
+    if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
+}
+
+/// Judges what a page got from Stripe, and where its buyer comes back to.
+pub(crate) fn violations_of_page(
+    (card, token, return_url): (&Option<String>, &Option<String>, &Option<String>),
+    is_production: bool,
+) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let mut refuse = |field: &str, ja: &str, en: &str| {
+        violations.push(Violation::new(field, ja, en));
+    };
+    if card.is_some() && token.is_some() {
+        refuse(
+            "input.stripePaymentMethodId",
+            "stripePaymentMethodIdとstripeConfirmationTokenIdは同時に指定できません。",
+            "give either this or stripeConfirmationTokenId",
+        );
+    }
     let ids = [
-        ("input.stripePaymentMethodId", &wish.payment_method_id, "pm_"),
-        ("input.stripeConfirmationTokenId", &wish.confirmation_token_id, "ctoken_"),
+        ("input.stripePaymentMethodId", card, "pm_"),
+        ("input.stripeConfirmationTokenId", token, "ctoken_"),
     ];
     for (field, id, beginning) in ids {
         let is_id = |id: &String| id.starts_with(beginning) && is_word(id);
@@ -281,17 +328,17 @@ fn check(wish: &Wish, is_production: bool) -> Result<()> {
         }
     }
     let is_page = |url: &String| is_page(url, is_production);
-    if !wish.return_url.as_ref().is_none_or(is_page) {
+    if !return_url.as_ref().is_none_or(is_page) {
         refuse(
             "input.returnUrl",
             "https://で始まるページのURLを指定してください。",
             "must be the https address of a page, without credentials",
         );
     }
-    if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
+    violations
 }
 
-fn is_word(id: &str) -> bool {
+pub(crate) fn is_word(id: &str) -> bool {
     id.len() <= ID_CHARS_MAX && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 

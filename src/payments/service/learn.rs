@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::events::{self, Event, PurchaseChanged};
 use crate::external::stripe::{Decline, Payment, PaymentState, StripeFailure};
 use crate::ids::{GrantId, PurchaseId, TypedId};
-use crate::payments::notice;
+use crate::payments::{cards, notice};
 
 /// What became of a payment here.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,6 +78,7 @@ pub async fn learn(app: &App, payment: &Payment) -> Result<Learned> {
             Ok(grant) => {
                 next.grant_id = Some(grant);
                 notice::credits_added(app, &mut txn, &row).await?;
+                cards::keep_later(app, &mut txn, &row, payment).await?;
             }
             Err(Error::Refused(refusal)) => {
                 tracing::error!(purchase.id = %id, "{id} is paid and not granted: {refusal:?}");

@@ -99,6 +99,7 @@ const EVERY_KIND: &[Kind] = &[
     Session,
     Block,
     Purchase,
+    Card,
     Package,
     Plan,
     Price,
@@ -240,6 +241,20 @@ pub(super) const PLACES: &[Place] = &[
         "mutation ($id: ID!) { it: creditPurchase(input: { packageId: $id, paymentMethod: STRIPE,
             stripePaymentMethodId: \"pm_card_visa\", idempotencyKey: \"a-package-of-nobody\" }) {
             purchase { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.cardDefaultSet(id)",
+        &[Card],
+        Refused,
+        Admin,
+        "mutation ($id: ID!) { it: cardDefaultSet(id: $id) { card { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.cardRemove(id)",
+        &[Card],
+        Refused,
+        Admin,
+        "mutation ($id: ID!) { it: cardRemove(id: $id) { card { id } userErrors { code } } }",
     ),
     (
         "Mutation.creditPurchase(input.storedCardId)",

@@ -143,6 +143,8 @@ ids! {
     PackageId = "package";
     /// Credits that are being bought, or were.
     PurchaseId = "purchase";
+    /// A card that Stripe keeps for a tenant.
+    StoredCardId = "card";
     /// Something that Stripe told us.
     StripeEventId = "stripe";
     /// A plan's version.

@@ -26,6 +26,14 @@ text_enum! {
         AiExecutionCancelled = "AI_EXECUTION_CANCELLED",
         /// Somebody began to buy credits.
         CreditPurchaseStarted = "CREDIT_PURCHASE_STARTED",
+        /// Somebody began to store a card.
+        CardSetupStarted = "CARD_SETUP_STARTED",
+        /// A card was stored.
+        CardStored = "CARD_STORED",
+        /// A card was made the default.
+        CardDefaultSet = "CARD_DEFAULT_SET",
+        /// A card was removed.
+        CardRemoved = "CARD_REMOVED",
         /// How many calls of a tenant may run at once was set.
         TenantRunningMaxSet = "TENANT_RUNNING_MAX_SET",
         /// A tenant's limit of a function was set.
@@ -111,6 +119,10 @@ impl Action {
             | Self::PlanUpdated
             | Self::AiPriceSet
             | Self::CreditPurchaseStarted
+            | Self::CardSetupStarted
+            | Self::CardStored
+            | Self::CardDefaultSet
+            | Self::CardRemoved
             | Self::TenantPlanSet
             | Self::TenantRunningMaxSet
             | Self::TenantFunctionLimitSet
@@ -189,6 +201,10 @@ impl Action {
             | Self::ApiKeyRevoked
             | Self::AuditExported
             | Self::CreditPurchaseStarted
+            | Self::CardSetupStarted
+            | Self::CardStored
+            | Self::CardDefaultSet
+            | Self::CardRemoved
             | Self::AnomalousUsage
             | Self::AnomalousUsageCritical
             | Self::BlockLifted

@@ -107,6 +107,16 @@ pub const TABLE: &[Retention] = &[
         ),
     },
     Retention {
+        what: "removed cards",
+        days: 400,
+        oldest: "SELECT removed_at AS oldest FROM stored_cards WHERE removed_at IS NOT NULL
+                 ORDER BY removed_at LIMIT 1",
+        removal: Removal::Rows(
+            "DELETE FROM stored_cards WHERE id IN
+             (SELECT id FROM stored_cards WHERE removed_at < $1 LIMIT $2)",
+        ),
+    },
+    Retention {
         // One that ran out was never ended by anybody.
         what: "sessions",
         days: 90,

@@ -42,6 +42,10 @@ pub struct Model {
     pub return_url: Option<String>,
     /// Whether the card is kept for later.
     pub save_card: bool,
+    /// The customer that Stripe was asked for.
+    pub customer_id: Option<String>,
+    /// Counts the customers; Stripe did not have the first when it is the second.
+    pub customer_number: i32,
     /// Unique: Stripe's id of the payment.
     pub payment_intent_id: Option<String>,
     /// Lets the buyer's page finish the payment.
@@ -84,6 +88,8 @@ text_enum! {
     PaymentMethodKind {
         /// A card that the buyer has just entered on their page.
         Stripe = "STRIPE",
+        /// A card that Stripe keeps for the tenant.
+        StoredCard = "STORED_CARD",
     }
 }
 

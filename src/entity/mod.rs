@@ -85,5 +85,7 @@ pub mod credit_hold;
 pub mod credit_draw;
 /// Credits that are being bought, or were.
 pub mod credit_purchase;
+/// Cards that Stripe keeps for tenants.
+pub mod stored_card;
 /// What Stripe told us.
 pub mod stripe_event;

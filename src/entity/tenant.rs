@@ -20,6 +20,8 @@ pub struct Model {
     pub crm_activated_at: Option<DateTime<Utc>>,
     pub billing_email: Option<Sealed>,
     pub stripe_customer_id: Option<String>,
+    /// Customers of it that Stripe no longer has.
+    pub stripe_customers_lost: i64,
     /// IANA name; days and months of the tenant are counted in it.
     pub time_zone: String,
     /// BCP 47 language of what we send.

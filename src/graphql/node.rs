@@ -16,10 +16,10 @@ use crate::identity::graphql::{
 };
 use crate::ids::{
     AccountId, ApiKeyId, BlockId, ExecutionId, GrantId, InvitationId, MembershipId, PackageId,
-    PlanId, PriceId, ProfileId, PurchaseId, ResetId, SessionId, SiteId, TenantId, TransactionId,
-    TypedId, UserId, split,
+    PlanId, PriceId, ProfileId, PurchaseId, ResetId, SessionId, SiteId, StoredCardId, TenantId,
+    TransactionId, TypedId, UserId, split,
 };
-use crate::payments::graphql::CreditPurchase;
+use crate::payments::graphql::{CreditPurchase, StoredCard};
 
 /// Ids that one call may ask for.
 const NODES_MAX: usize = 100;
@@ -38,6 +38,8 @@ pub enum Node {
     CreditPackage(CreditPackage),
     /// Credits that are being bought, or were.
     CreditPurchase(CreditPurchase),
+    /// A card that Stripe keeps for the tenant.
+    StoredCard(StoredCard),
     /// A month's free credits.
     MonthlyReset(MonthlyReset),
     /// A plan's version.
@@ -123,6 +125,9 @@ async fn find(ctx: &Context<'_>, id: &str) -> Result<Node> {
         PackageId::PREFIX => load(ctx, PackageId(uuid)).await?.map(|row| CreditPackage(row).into()),
         PurchaseId::PREFIX => {
             load(ctx, PurchaseId(uuid)).await?.map(|row| CreditPurchase(row).into())
+        }
+        StoredCardId::PREFIX => {
+            load(ctx, StoredCardId(uuid)).await?.map(|row| StoredCard(row).into())
         }
         ResetId::PREFIX => load(ctx, ResetId(uuid)).await?.map(|row| MonthlyReset(row).into()),
         PlanId::PREFIX => load(ctx, PlanId(uuid)).await?.map(|row| Plan(row).into()),

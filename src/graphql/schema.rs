@@ -15,7 +15,9 @@ use crate::identity::graphql::{
     ProfileMutation, SessionMutation, SiteMutation, TenantMutation, TenantQuery,
 };
 use crate::limits::graphql::LimitMutation;
-use crate::payments::graphql::{PaymentMutation, PaymentQuery, PaymentSubscription};
+use crate::payments::graphql::{
+    CardMutation, CardQuery, PaymentMutation, PaymentQuery, PaymentSubscription,
+};
 
 /// Everything that can be read. Each field is null when it fails, with the reason in `errors`.
 #[derive(Default, MergedObject)]
@@ -27,6 +29,7 @@ pub struct Query(
     CreditQuery,
     CreditCatalogQuery,
     PaymentQuery,
+    CardQuery,
     AiQuery,
     AnomalyQuery,
     AuditQuery,
@@ -44,6 +47,7 @@ pub struct Mutation(
     SessionMutation,
     AccountMutation,
     PaymentMutation,
+    CardMutation,
     AiMutation,
     AnomalyMutation,
     CreditAdminMutation,

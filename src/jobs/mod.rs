@@ -18,6 +18,7 @@ use crate::credits::service::due;
 use crate::credits::watch as balances;
 use crate::error::Result;
 use crate::mail;
+use crate::payments::cards;
 use crate::payments::service::{inbox, reconcile};
 use crate::queue;
 
@@ -103,7 +104,7 @@ async fn assess(app: App) -> Result<String> {
 }
 
 /// Durable work and who does it. The domains that have such work join the list.
-static WORK: &[queue::Handler<App>] = &[mail::HANDLER, inbox::HANDLER];
+static WORK: &[queue::Handler<App>] = &[mail::HANDLER, inbox::HANDLER, cards::KEEP, cards::DETACH];
 
 /// Something that every process reads again and again.
 struct Round {

@@ -3,6 +3,7 @@
 use crate::entity::credit_purchase::FailureCode;
 use crate::error::{Code, DomainError, Lang};
 use crate::external::stripe::Decline;
+use crate::payments::cards::CARDS_MAX;
 
 /// A refusal about payments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,13 +14,20 @@ pub enum PaymentError {
     Failed(FailureCode),
     /// The purchase was given up.
     Cancelled,
+    /// The stored card was removed.
+    CardRemoved,
+    /// The tenant has as many cards as it may.
+    TooManyCards,
+    /// Stripe does not take what was given to store a card.
+    MethodRefused,
 }
 
 impl DomainError for PaymentError {
     fn code(&self) -> Code {
         match self {
-            Self::PackageUnavailable | Self::Cancelled => Code::InvalidState,
-            Self::Failed(_) => Code::PaymentFailed,
+            Self::PackageUnavailable | Self::Cancelled | Self::CardRemoved => Code::InvalidState,
+            Self::Failed(_) | Self::MethodRefused => Code::PaymentFailed,
+            Self::TooManyCards => Code::LimitReached,
         }
     }
 
@@ -33,14 +41,33 @@ impl DomainError for PaymentError {
             Self::Cancelled => {
                 lang.pick("この購入は取り消されました。", "This purchase was cancelled.")
             }
+            Self::TooManyCards => lang.pick(
+                format!("登録できるカードは{CARDS_MAX}枚までです。"),
+                format!("There are {CARDS_MAX} cards already, as many as there may be."),
+            ),
+            Self::MethodRefused => explain(FailureCode::PaymentRefused, lang),
+            Self::CardRemoved => {
+                lang.pick("このカードは削除されています。", "This card was removed.")
+            }
         }
     }
 
     fn field(&self) -> Option<Vec<String>> {
         match self {
             Self::PackageUnavailable => Some(vec!["input".into(), "packageId".into()]),
-            Self::Failed(_) | Self::Cancelled => None,
+            Self::CardRemoved
+            | Self::Failed(_)
+            | Self::Cancelled
+            | Self::TooManyCards
+            | Self::MethodRefused => None,
         }
+    }
+}
+
+impl PaymentError {
+    /// What a refused card means.
+    pub(crate) fn of_decline(decline: &Decline) -> Self {
+        Self::Failed(FailureCode::of(decline))
     }
 }
 
@@ -83,8 +110,7 @@ pub fn explain(code: FailureCode, lang: Lang) -> String {
 impl FailureCode {
     /// What a refused card means: the bank's reason where it gives one.
     pub(crate) fn of(decline: &Decline) -> Self {
-        let reason = decline.decline_code.as_deref().unwrap_or(&decline.code);
-        match reason {
+        match decline.reason() {
             "insufficient_funds" | "withdrawal_count_limit_exceeded" | "card_velocity_exceeded" => {
                 Self::InsufficientFunds
             }

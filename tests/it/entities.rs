@@ -21,7 +21,7 @@ mod money;
 mod people;
 mod rows;
 
-use money::the_purchases;
+use money::{the_cards, the_purchases};
 use people::{the_sites, the_ways_in};
 
 use rows::{
@@ -96,6 +96,7 @@ pub(crate) async fn rows_come_back_as_they_were_written(db: &DatabaseConnection)
     let strange = an_account(db, strange).await;
     let another = the_grants(db, strange).await;
     the_purchases(db, &of, (grant, another)).await;
+    the_cards(db, &of).await;
     same(db, execution_tag::Model { execution_id: execution, tag: "夏".into() }).await;
     same(
         db,

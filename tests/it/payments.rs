@@ -1,6 +1,8 @@
 //! Money in: nobody is charged twice, wrongly, or without getting their credits.
 
 mod buying;
+mod card_purchases;
+pub(crate) mod cards;
 mod events;
 mod lists;
 mod lost;
@@ -13,6 +15,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use futures_util::future::join_all;
 use musubi::app::App;
+use musubi::payments::cards as stored;
 use musubi::payments::service::inbox::{self, Receipt};
 use musubi::payments::service::reconcile::reconcile;
 use musubi::queue;
@@ -89,7 +92,8 @@ impl Shop {
     /// Works out what is due in the queue.
     async fn works(&self) {
         let parts = queue::Parts::from(&self.app.app);
-        while queue::work_once(&parts, &self.app.app, &[inbox::HANDLER]).await.unwrap() > 0 {}
+        let handlers = [inbox::HANDLER, stored::KEEP, stored::DETACH];
+        while queue::work_once(&parts, &self.app.app, &handlers).await.unwrap() > 0 {}
     }
 
     /// The reconciler's run, so long after everything else.

@@ -12,15 +12,16 @@ use serde_json::Value as Json;
 use stripe_client_core::{RequestBuilder, StripeMethod, StripeRequest, VERSION};
 use stripe_core::customer::CreateCustomer;
 use stripe_core::payment_intent::{
-    CancelPaymentIntent, CreatePaymentIntent, ListPaymentIntent, RetrievePaymentIntent,
+    CancelPaymentIntent, CreatePaymentIntent, CreatePaymentIntentOffSession, ListPaymentIntent,
+    RetrievePaymentIntent,
 };
 use stripe_shared::{PaymentIntentAllowedPaymentMethodTypes, PaymentIntentSetupFutureUsage};
 use stripe_types::{Currency, RangeBoundsTs, RangeQueryTs};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
-    ACCOUNT, Answer, Decline, Method, NewPayment, PURCHASE, Payment, Payments, StripeFailure,
-    TENANT, read_decline, read_payment,
+    ACCOUNT, Answer, Card, Decline, Method, NewPayment, NewSetup, PURCHASE, Payment, Payments,
+    Setup, StripeFailure, TENANT, read_decline, read_payment,
 };
 use crate::config::Secret;
 use crate::external::http_client::{http_client, root_cause};
@@ -104,7 +105,11 @@ impl StripeClient {
     }
 
     /// Asks, and asks again while that may help. Writes carry a key, so that Stripe does them once.
-    async fn ask(&self, request: RequestBuilder, key: Option<&str>) -> Result<Json, StripeFailure> {
+    pub(super) async fn ask(
+        &self,
+        request: RequestBuilder,
+        key: Option<&str>,
+    ) -> Result<Json, StripeFailure> {
         let deadline = Instant::now() + self.options.total;
         let mut last = "no attempt was made".to_owned();
         for attempt in 1..=self.options.attempts_max {
@@ -255,6 +260,22 @@ impl Payments for StripeClient {
         }
         .boxed()
     }
+
+    fn set_up<'a>(&'a self, new: &'a NewSetup) -> Answer<'a, Setup> {
+        self.ask_set_up(new).boxed()
+    }
+
+    fn setup<'a>(&'a self, id: &'a str) -> Answer<'a, Setup> {
+        self.ask_setup(id).boxed()
+    }
+
+    fn card<'a>(&'a self, customer: &'a str, id: &'a str) -> Answer<'a, Card> {
+        self.ask_card(customer, id).boxed()
+    }
+
+    fn detach<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
+        self.ask_detach(id).boxed()
+    }
 }
 
 /// The same purchase asks the same, or its key would not count.
@@ -270,6 +291,9 @@ fn payment_request(new: &NewPayment) -> Result<RequestBuilder, StripeFailure> {
             (PURCHASE.to_owned(), new.purchase.clone()),
         ]));
     request = match &new.method {
+        Method::Card(id) if new.off_session => request
+            .payment_method(id.clone())
+            .off_session(CreatePaymentIntentOffSession::Bool(true)),
         Method::Card(id) => request.payment_method(id.clone()).use_stripe_sdk(true),
         Method::Token(id) => request.confirmation_token(id.clone()),
     };
@@ -305,6 +329,9 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Attempt {
     let is_unknown = is_passing || error["type"] == "idempotency_error";
     Attempt::Done(Err(match status {
         _ if is_unknown => StripeFailure::Unavailable(why),
+        _ if error["code"] == "resource_missing" && error["param"] == "customer" => {
+            StripeFailure::NoCustomer
+        }
         StatusCode::NOT_FOUND => StripeFailure::NotFound,
         StatusCode::PAYMENT_REQUIRED => {
             let decline = read_decline(&error).unwrap_or_else(|| Decline {

@@ -5,12 +5,15 @@
 //! new value in a field that we do not know is no fault. No card number ever comes here: pages give
 //! it to Stripe and us an id.
 
+mod cards;
 mod client;
 mod sandbox;
+mod sandbox_cards;
 mod signature;
 
 use futures_util::future::BoxFuture;
 
+pub use cards::{Card, NewSetup, Setup, read_card, read_setup};
 pub use client::{InvalidStripe, StripeClient, StripeOptions};
 pub use sandbox::SandboxPayments;
 pub use signature::{SignatureFault, verify};
@@ -22,10 +25,12 @@ use serde_json::Value as Json;
 pub const PURCHASE: &str = "musubi_purchase";
 /// The account that a payment is for.
 pub const ACCOUNT: &str = "musubi_account";
-/// The tenant that a customer is.
+/// The tenant that a customer is, or that a card is set up for.
 pub const TENANT: &str = "musubi_tenant";
+/// Who sets a card up.
+pub const USER: &str = "musubi_user";
 
-/// Where a payment stands at Stripe.
+/// Where a payment, or a card's setup, stands at Stripe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PaymentState {
     /// Not paid: no card was tried, or the last one was refused.
@@ -34,7 +39,7 @@ pub enum PaymentState {
     NeedsAction,
     /// On its way.
     Processing,
-    /// Paid. It stays so.
+    /// Paid, or set up. It stays so.
     Succeeded,
     /// Given up. It stays so.
     Cancelled,
@@ -63,6 +68,8 @@ pub struct Payment {
     pub client_secret: Option<String>,
     /// Why the last card was refused.
     pub decline: Option<Decline>,
+    /// Stripe's id of the card that it was paid with, or is to be.
+    pub method: Option<String>,
 }
 
 impl std::fmt::Debug for Payment {
@@ -79,6 +86,13 @@ pub struct Decline {
     pub code: String,
     /// The bank's reason, such as `insufficient_funds`.
     pub decline_code: Option<String>,
+}
+
+impl Decline {
+    /// The bank's reason where it gives one, or else Stripe's.
+    pub fn reason(&self) -> &str {
+        self.decline_code.as_deref().unwrap_or(&self.code)
+    }
 }
 
 /// A payment to make.
@@ -98,6 +112,8 @@ pub struct NewPayment {
     pub return_url: Option<String>,
     /// Whether the card is kept for later.
     pub saves_card: bool,
+    /// Whether nobody sits before a page: a bank that wants to hear from the buyer declines.
+    pub off_session: bool,
     /// Our purchase, and the account that it is for.
     pub purchase: String,
     /// The account that it is for.
@@ -125,6 +141,9 @@ pub enum StripeFailure {
     /// There is no such object.
     #[error("not found")]
     NotFound,
+    /// Stripe does not have the customer that was named, and nothing was done.
+    #[error("no such customer")]
+    NoCustomer,
     /// Nobody knows whether it was done: no answer, or none that says so.
     #[error("unavailable: {0}")]
     Unavailable(String),
@@ -152,6 +171,14 @@ pub trait Payments: Send + Sync {
     ) -> Answer<'a, Option<Payment>>;
     /// Gives a payment up.
     fn cancel<'a>(&'a self, id: &'a str) -> Answer<'a, Payment>;
+    /// Begins to set a card up, and confirms it at once when the page gave one.
+    fn set_up<'a>(&'a self, new: &'a NewSetup) -> Answer<'a, Setup>;
+    /// A card's setup as it is now.
+    fn setup<'a>(&'a self, id: &'a str) -> Answer<'a, Setup>;
+    /// A card that is kept for a customer, as it is now.
+    fn card<'a>(&'a self, customer: &'a str, id: &'a str) -> Answer<'a, Card>;
+    /// Gives a card up; it can never be charged again.
+    fn detach<'a>(&'a self, id: &'a str) -> Answer<'a, ()>;
 }
 
 /// Reads a payment from Stripe's JSON; none when it is no payment.
@@ -160,17 +187,9 @@ pub fn read_payment(json: &Json) -> Option<Payment> {
     if json["object"] != "payment_intent" {
         return None;
     }
-    let state = match json["status"].as_str()? {
-        "requires_payment_method" => PaymentState::NeedsMethod,
-        "requires_action" => PaymentState::NeedsAction,
-        "succeeded" => PaymentState::Succeeded,
-        "canceled" => PaymentState::Cancelled,
-        // Also what Stripe may add: nothing is decided by it.
-        _ => PaymentState::Processing,
-    };
     Some(Payment {
         id: text(&json["id"])?,
-        state,
+        state: read_state(&json["status"])?,
         amount: json["amount"].as_i64()?,
         received: json["amount_received"].as_i64().unwrap_or(0),
         currency: json["currency"].as_str()?.to_uppercase(),
@@ -179,6 +198,18 @@ pub fn read_payment(json: &Json) -> Option<Payment> {
         account: text(&json["metadata"][ACCOUNT]),
         client_secret: text(&json["client_secret"]),
         decline: read_decline(&json["last_payment_error"]),
+        method: text(&json["payment_method"]),
+    })
+}
+
+fn read_state(status: &Json) -> Option<PaymentState> {
+    Some(match status.as_str()? {
+        "requires_payment_method" => PaymentState::NeedsMethod,
+        "requires_action" => PaymentState::NeedsAction,
+        "succeeded" => PaymentState::Succeeded,
+        "canceled" => PaymentState::Cancelled,
+        // Also what Stripe may add: nothing is decided by it.
+        _ => PaymentState::Processing,
     })
 }
 

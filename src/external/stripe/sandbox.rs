@@ -6,7 +6,10 @@
 //! | `pm_card_visa`, any other, any confirmation token | paid |
 //! | `pm_card_chargeDeclined` | declined |
 //! | `pm_card_chargeDeclinedInsufficientFunds`, `…ExpiredCard`, `…IncorrectCvc` | declined, why |
+//! | `pm_card_chargeCustomerFail` | declined; it can be stored |
 //! | `pm_card_authenticationRequired` | the bank asks; at the next look the buyer answered |
+//!
+//! Cards that are stored are in the file beside.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,18 +17,26 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, Utc};
 use futures_util::future::{FutureExt, ready};
 
-use super::{Answer, Decline, Method, NewPayment, Payment, PaymentState, Payments, StripeFailure};
+use super::sandbox_cards::{SandboxCards, name_of, stored};
+use super::{
+    Answer, Card, Decline, Method, NewPayment, NewSetup, Payment, PaymentState, Payments, Setup,
+    StripeFailure,
+};
 
 /// Payments that are remembered.
 const PAYMENTS_MAX: usize = 10_000;
+const ASKED: &str = "authentication_required";
 
 /// Payments in memory, forgotten when the program ends.
 #[derive(Default)]
-pub struct SandboxPayments(Mutex<VecDeque<Payment>>);
+pub struct SandboxPayments {
+    payments: Mutex<VecDeque<Payment>>,
+    cards: SandboxCards,
+}
 
 impl SandboxPayments {
     fn payments(&self) -> MutexGuard<'_, VecDeque<Payment>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.payments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn try_to_pay(&self, new: &NewPayment) -> Result<Payment, StripeFailure> {
@@ -34,7 +45,12 @@ impl SandboxPayments {
         if let Some(known) = payments.iter().find(|payment| payment.id == id) {
             return told(known);
         }
-        let (state, decline) = outcome(&new.method);
+        let (state, decline) = tried(new);
+        let method = match &new.method {
+            _ if new.saves_card => Some(stored(&name_of(&new.method), &id)),
+            Method::Card(id) => Some(id.clone()),
+            Method::Token(_) => None,
+        };
         let payment = Payment {
             client_secret: Some(format!("{id}_secret_sandbox")),
             id,
@@ -46,6 +62,7 @@ impl SandboxPayments {
             purchase: Some(new.purchase.clone()),
             account: Some(new.account.clone()),
             decline,
+            method,
         };
         if payments.len() == PAYMENTS_MAX {
             payments.pop_front();
@@ -58,7 +75,7 @@ impl SandboxPayments {
         let mut payments = self.payments();
         let payment = payments.iter_mut().find(|payment| payment.id == id);
         let payment = payment.ok_or(StripeFailure::NotFound)?;
-        if payment.state == PaymentState::NeedsAction {
+        if waits(payment) {
             step(payment);
         }
         Ok(payment.clone())
@@ -75,22 +92,54 @@ fn told(payment: &Payment) -> Result<Payment, StripeFailure> {
     }
 }
 
-fn outcome(method: &Method) -> (PaymentState, Option<Decline>) {
-    let Method::Card(name) = method else { return (PaymentState::Succeeded, None) };
-    let (code, decline_code) = match name.as_str() {
-        "pm_card_authenticationRequired" | "pm_card_threeDSecure2Required" => {
-            return (PaymentState::NeedsAction, None);
-        }
-        "pm_card_chargeDeclined" => ("card_declined", Some("generic_decline")),
-        "pm_card_chargeDeclinedInsufficientFunds" => ("card_declined", Some("insufficient_funds")),
-        "pm_card_chargeDeclinedExpiredCard" => ("expired_card", None),
-        "pm_card_chargeDeclinedIncorrectCvc" => ("incorrect_cvc", None),
-        "pm_card_chargeDeclinedProcessingError" => ("processing_error", None),
-        _ => return (PaymentState::Succeeded, None),
+/// What a method does, by Stripe's test name of it.
+pub(super) enum Outcome {
+    Paid,
+    Asks,
+    /// It can be stored, and no payment is made with it.
+    FailsLater,
+    Declined(Decline),
+}
+
+pub(super) fn outcome(name: &str) -> Outcome {
+    let declined = |code: &str, decline_code: Option<&str>| {
+        let decline_code = decline_code.map(str::to_owned);
+        Outcome::Declined(Decline { code: code.to_owned(), decline_code })
     };
-    let decline_code = decline_code.map(str::to_owned);
-    let decline = Decline { code: code.to_owned(), decline_code };
-    (PaymentState::NeedsMethod, Some(decline))
+    match name {
+        "pm_card_authenticationRequired" | "pm_card_threeDSecure2Required" => Outcome::Asks,
+        "pm_card_chargeCustomerFail" => Outcome::FailsLater,
+        "pm_card_chargeDeclined" => declined("card_declined", Some("generic_decline")),
+        "pm_card_chargeDeclinedInsufficientFunds" => {
+            declined("card_declined", Some("insufficient_funds"))
+        }
+        "pm_card_chargeDeclinedExpiredCard" => declined("expired_card", None),
+        "pm_card_chargeDeclinedIncorrectCvc" => declined("incorrect_cvc", None),
+        "pm_card_chargeDeclinedProcessingError" => declined("processing_error", None),
+        _ => Outcome::Paid,
+    }
+}
+
+/// How a payment stands after the first try.
+fn tried(new: &NewPayment) -> (PaymentState, Option<Decline>) {
+    let declined = |code: &str, reason: &str| {
+        let decline = Decline { code: code.to_owned(), decline_code: Some(reason.to_owned()) };
+        (PaymentState::NeedsMethod, Some(decline))
+    };
+    match outcome(&name_of(&new.method)) {
+        Outcome::Paid => (PaymentState::Succeeded, None),
+        Outcome::Asks if new.off_session => declined(ASKED, ASKED),
+        Outcome::Asks => (PaymentState::NeedsAction, None),
+        Outcome::FailsLater => declined("card_declined", "generic_decline"),
+        Outcome::Declined(decline) => (PaymentState::NeedsMethod, Some(decline)),
+    }
+}
+
+/// Whether the buyer's bank waits for them.
+fn waits(payment: &Payment) -> bool {
+    let is_asked = payment.decline.as_ref().is_some_and(|decline| decline.code == ASKED);
+    payment.state == PaymentState::NeedsAction
+        || (payment.state == PaymentState::NeedsMethod && is_asked)
 }
 
 impl Payments for SandboxPayments {
@@ -111,6 +160,7 @@ impl Payments for SandboxPayments {
         let answered = |payment: &mut Payment| {
             payment.state = PaymentState::Succeeded;
             payment.received = payment.amount;
+            payment.decline = None;
         };
         ready(self.look(id, answered)).boxed()
     }
@@ -129,5 +179,22 @@ impl Payments for SandboxPayments {
     fn cancel<'a>(&'a self, id: &'a str) -> Answer<'a, Payment> {
         let given_up = |payment: &mut Payment| payment.state = PaymentState::Cancelled;
         ready(self.look(id, given_up)).boxed()
+    }
+
+    fn set_up<'a>(&'a self, new: &'a NewSetup) -> Answer<'a, Setup> {
+        ready(self.cards.set_up(new)).boxed()
+    }
+
+    fn setup<'a>(&'a self, id: &'a str) -> Answer<'a, Setup> {
+        ready(self.cards.setup(id)).boxed()
+    }
+
+    fn card<'a>(&'a self, customer: &'a str, id: &'a str) -> Answer<'a, Card> {
+        ready(self.cards.card(customer, id)).boxed()
+    }
+
+    fn detach<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
+        self.cards.give_up(id);
+        ready(Ok(())).boxed()
     }
 }

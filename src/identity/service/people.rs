@@ -113,6 +113,7 @@ pub(crate) fn tenant_row(new: NewTenant<'_>, now: DateTime<Utc>) -> tenant::Mode
         crm_activated_at: None,
         billing_email: None,
         stripe_customer_id: None,
+        stripe_customers_lost: 0,
         membership_policy: MembershipPolicy::InviteOnly,
         slack_webhook_url: None,
         slack_channel: None,

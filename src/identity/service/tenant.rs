@@ -201,6 +201,7 @@ fn changed(
         crm_plan_type: old.crm_plan_type,
         crm_activated_at: old.crm_activated_at,
         stripe_customer_id: old.stripe_customer_id,
+        stripe_customers_lost: old.stripe_customers_lost,
         anomaly_mode: old.anomaly_mode,
         anomaly_block_minutes: old.anomaly_block_minutes,
         created_at: old.created_at,

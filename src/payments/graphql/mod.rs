@@ -1,5 +1,6 @@
 //! Payments in the API: what can be asked, bought and watched here, the rest in the files beside.
 
+pub mod cards;
 pub mod list;
 pub mod purchase;
 
@@ -16,12 +17,13 @@ use crate::error::{Error, Lang};
 use crate::graphql::caller::{Answer, Caller, answer, caller, payload};
 use crate::graphql::page::{Connection, List, Order, OrderDirection, PageArgs};
 use crate::graphql::payload::{UserError, user_errors};
-use crate::ids::{PackageId, PurchaseId, TypedId};
+use crate::ids::{PackageId, PurchaseId, StoredCardId, TypedId};
 use crate::payloads;
 use crate::payments::service::{buy, lookup, watch};
 use list::{CreditPurchaseOrderField, CreditPurchaseWhere};
 use purchase::{CreditPurchaseQuote, PaymentMethodKind, PurchaseSource};
 
+pub use cards::{CardMutation, CardQuery, StoredCard};
 pub use purchase::CreditPurchase;
 
 /// A package to buy.
@@ -31,11 +33,13 @@ pub struct CreditPurchaseInput {
     package_id: ID,
     /// How it is paid.
     payment_method: PaymentMethodKind,
-    /// Stripe's id of a card, `pm_…`, as Stripe.js makes it. Give this or
+    /// Stripe's id of a card, `pm_…`, as Stripe.js makes it. With STRIPE, give this or
     /// `stripeConfirmationTokenId`.
     stripe_payment_method_id: Option<String>,
     /// Stripe's id of what the buyer confirmed, `ctoken_…`, as Stripe.js makes it.
     stripe_confirmation_token_id: Option<String>,
+    /// The stored card to charge, with STORED_CARD.
+    stored_card_id: Option<ID>,
     /// The page that the buyer comes back to from their bank: https, at most 2 048 characters.
     return_url: Option<String>,
     /// Whether Stripe keeps the card for later.
@@ -134,7 +138,8 @@ pub struct PaymentMutation;
 #[Object]
 impl PaymentMutation {
     /// Buys a package with a card. COMPLETED: the credits are there. REQUIRES_ACTION: give
-    /// `clientSecret` to Stripe.js, then call `creditPurchaseConfirm`. PENDING: the answer is on
+    /// `clientSecret` to Stripe.js, with STORED_CARD also `stripePaymentMethodId`, then call
+    /// `creditPurchaseConfirm`. PENDING: the answer is on
     /// its way; follow `creditPurchaseChanged`, or send the same key again. For ADMIN.
     async fn credit_purchase(
         &self,
@@ -189,11 +194,13 @@ impl PaymentSubscription {
 }
 
 fn wish(input: CreditPurchaseInput) -> crate::error::Result<buy::Wish> {
+    let stored_card = input.stored_card_id.map(|id| StoredCardId::parse(&id)).transpose()?;
     Ok(buy::Wish {
         package: PackageId::parse(&input.package_id)?,
         method: input.payment_method.into(),
         payment_method_id: input.stripe_payment_method_id,
         confirmation_token_id: input.stripe_confirmation_token_id,
+        stored_card,
         return_url: input.return_url,
         saves_card: input.save_card,
         source: input.source.into(),

@@ -26,6 +26,8 @@ use crate::payments::service::lookup::{self, Quote};
 pub enum PaymentMethodKind {
     /// A card that the buyer has just given to Stripe on their page.
     Stripe,
+    /// A card that Stripe keeps for the tenant.
+    StoredCard,
 }
 
 /// Where a purchase was begun.
@@ -222,6 +224,12 @@ impl CreditPurchase {
     /// Stripe's id of the payment; null until Stripe has answered.
     async fn payment_intent_id(&self) -> Option<&str> {
         self.0.payment_intent_id.as_deref()
+    }
+
+    /// Stripe's id of the card that is charged, for Stripe.js; null when Stripe was given a
+    /// confirmation token.
+    async fn stripe_payment_method_id(&self) -> Option<&str> {
+        self.0.payment_method_id.as_deref()
     }
 
     /// With REQUIRES_ACTION, for Stripe.js: lets the buyer answer their bank. It is a secret.

@@ -19,10 +19,11 @@ use crate::entity::{credit_account, credit_package, credit_purchase};
 use crate::error::{Error, Result, Violation};
 use crate::external::stripe::{Method, NewPayment, Payment, StripeFailure};
 use crate::idempotency;
-use crate::ids::{PackageId, PurchaseId, TenantId};
+use crate::ids::{PackageId, PurchaseId, StoredCardId, TenantId};
 use crate::limits;
 use crate::limits::table::Limit;
 use crate::limits::who::Who;
+use crate::payments::cards;
 use crate::payments::error::PaymentError;
 use crate::payments::price::Price;
 use crate::payments::service::{customer, learn};
@@ -43,6 +44,8 @@ pub struct Wish {
     pub payment_method_id: Option<String>,
     /// Stripe's id of what the buyer confirmed.
     pub confirmation_token_id: Option<String>,
+    /// A card of the tenant's.
+    pub stored_card: Option<StoredCardId>,
     /// Where the buyer comes back to from their bank.
     pub return_url: Option<String>,
     /// Whether the card is kept for later.
@@ -68,14 +71,14 @@ async fn record(
     app: &App,
     actor: &Actor,
     tenant: TenantId,
-    wish: Wish,
+    mut wish: Wish,
 ) -> Result<credit_purchase::Model> {
     let now = app.clock.db_now();
     let id = PurchaseId::new();
     let body = json!([
         wish.package,
         wish.method,
-        wish.payment_method_id,
+        wish.stored_card.map(|id| id.to_string()).or(wish.payment_method_id.clone()),
         wish.confirmation_token_id,
         wish.return_url,
         wish.saves_card,
@@ -101,7 +104,14 @@ async fn record(
         let known = credit_purchase::Entity::find_for(tenant, PurchaseId(made));
         return known.one(&*txn).await?.ok_or(Error::NotFound("purchase"));
     }
+    if let Some(card) = wish.stored_card {
+        let card = cards::usable(&*txn, tenant, card).await?;
+        wish.payment_method_id = Some(card.stripe_payment_method_id);
+    }
     let package = package_on_sale(&*txn, &account, wish.package, now).await?;
+    if wish.saves_card && wish.stored_card.is_none() && cards::is_full(&*txn, tenant).await? {
+        return Err(PaymentError::TooManyCards.into());
+    }
     if account.deleted_at.is_some() {
         return Err(CreditError::AccountClosed.into());
     }
@@ -166,7 +176,10 @@ fn new_row(
         payment_method_id: wish.payment_method_id,
         confirmation_token_id: wish.confirmation_token_id,
         return_url: wish.return_url,
-        save_card: wish.saves_card,
+        // One that is stored already needs nothing.
+        save_card: wish.saves_card && wish.method == PaymentMethodKind::Stripe,
+        customer_id: None,
+        customer_number: 1,
         payment_intent_id: None,
         client_secret: None,
         failure_code: None,
@@ -195,7 +208,11 @@ async fn go_on(app: &App, row: credit_purchase::Model) -> Result<credit_purchase
         Err(StripeFailure::Declined(decline, None)) => {
             learn::fail(app, row, FailureCode::of(&decline)).await
         }
-        Err(failure @ (StripeFailure::Refused(_) | StripeFailure::NotFound)) => {
+        Err(
+            failure @ (StripeFailure::Refused(_)
+            | StripeFailure::NotFound
+            | StripeFailure::NoCustomer),
+        ) => {
             let id = row.id;
             tracing::error!(purchase.id = %id, %failure, "Stripe refused {id}: {failure}");
             learn::fail(app, row, FailureCode::PaymentRefused).await
@@ -207,29 +224,52 @@ async fn go_on(app: &App, row: credit_purchase::Model) -> Result<credit_purchase
     }
 }
 
+/// Asks Stripe for the payment; once more when it does not have the customer any more.
 async fn pay(
     app: &App,
     row: &credit_purchase::Model,
 ) -> std::result::Result<Payment, StripeFailure> {
-    let customer = customer::of_tenant(app, row.tenant_id).await;
-    let customer = customer.map_err(|error| StripeFailure::Unavailable(error.to_string()))?;
-    let method = match (&row.payment_method_id, &row.confirmation_token_id) {
-        (Some(id), _) => Method::Card(id.clone()),
-        (None, Some(id)) => Method::Token(id.clone()),
-        (None, None) => return Err(StripeFailure::Refused("no method".to_owned())),
-    };
+    let unknown = |error: Error| StripeFailure::Unavailable(error.to_string());
+    let row = customer::of_purchase(app, row.clone()).await.map_err(unknown)?;
+    match ask_for(app, &row).await {
+        Err(StripeFailure::NoCustomer) => {
+            let row = customer::replaced(app, &row).await.map_err(unknown)?;
+            ask_for(app, &row.ok_or(StripeFailure::NoCustomer)?).await
+        }
+        answer => answer,
+    }
+}
+
+async fn ask_for(
+    app: &App,
+    row: &credit_purchase::Model,
+) -> std::result::Result<Payment, StripeFailure> {
+    let no_customer = || StripeFailure::Unavailable("no customer".to_owned());
+    let customer = row.customer_id.clone().ok_or_else(no_customer)?;
+    let method = method_of(&row.payment_method_id, &row.confirmation_token_id);
     let new = NewPayment {
-        key: row.id.to_string(),
+        // A key stands for one body, and the customer is in it.
+        key: match row.customer_number {
+            1 => row.id.to_string(),
+            number => format!("{}:{number}", row.id),
+        },
         amount: row.amount,
         currency: row.currency.clone(),
         customer,
-        method,
+        method: method.ok_or_else(|| StripeFailure::Refused("no method".to_owned()))?,
         return_url: row.return_url.clone(),
         saves_card: row.save_card,
+        off_session: row.method == PaymentMethodKind::StoredCard,
         purchase: row.id.to_string(),
         account: row.account_id.to_string(),
     };
     app.payments.pay(&new).await
+}
+
+/// What the buyer's page got from Stripe.
+pub(crate) fn method_of(card: &Option<String>, token: &Option<String>) -> Option<Method> {
+    let token = || token.clone().map(Method::Token);
+    card.clone().map(Method::Card).or_else(token)
 }
 
 /// Judges what the client sent; ids of Stripe's are words with a known beginning.
@@ -238,16 +278,48 @@ fn check(wish: &Wish, is_production: bool) -> Result<()> {
     let mut refuse = |field: &str, ja: &str, en: &str| {
         violations.push(Violation::new(field, ja, en));
     };
-    if wish.payment_method_id.is_some() == wish.confirmation_token_id.is_some() {
+    let of_page = [&wish.payment_method_id, &wish.confirmation_token_id];
+    let of_page = of_page.into_iter().flatten().count();
+    let is_stored = wish.method == PaymentMethodKind::StoredCard;
+    if wish.stored_card.is_some() != is_stored {
+        refuse(
+            "input.storedCardId",
+            "paymentMethodがSTORED_CARDの場合に限り指定してください。",
+            "goes with the payment method STORED_CARD, and with no other",
+        );
+    }
+    if of_page < 2 && of_page != usize::from(!is_stored) {
         refuse(
             "input.stripePaymentMethodId",
-            "stripePaymentMethodIdとstripeConfirmationTokenIdのどちらか一方を指定してください。",
+            "stripePaymentMethodIdとstripeConfirmationTokenIdのどちらか一方を指定してください。\
+             STORED_CARDの場合は指定できません。",
+            "give either this or stripeConfirmationTokenId, and none with STORED_CARD",
+        );
+    }
+    let page = (&wish.payment_method_id, &wish.confirmation_token_id, &wish.return_url);
+    violations.extend(violations_of_page(page, is_production));
+    if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
+}
+
+/// Judges what a page got from Stripe, and where its buyer comes back to.
+pub(crate) fn violations_of_page(
+    (card, token, return_url): (&Option<String>, &Option<String>, &Option<String>),
+    is_production: bool,
+) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let mut refuse = |field: &str, ja: &str, en: &str| {
+        violations.push(Violation::new(field, ja, en));
+    };
+    if card.is_some() && token.is_some() {
+        refuse(
+            "input.stripePaymentMethodId",
+            "stripePaymentMethodIdとstripeConfirmationTokenIdは同時に指定できません。",
             "give either this or stripeConfirmationTokenId",
         );
     }
     let ids = [
-        ("input.stripePaymentMethodId", &wish.payment_method_id, "pm_"),
-        ("input.stripeConfirmationTokenId", &wish.confirmation_token_id, "ctoken_"),
+        ("input.stripePaymentMethodId", card, "pm_"),
+        ("input.stripeConfirmationTokenId", token, "ctoken_"),
     ];
     for (field, id, beginning) in ids {
         let is_id = |id: &String| id.starts_with(beginning) && is_word(id);
@@ -256,17 +328,17 @@ fn check(wish: &Wish, is_production: bool) -> Result<()> {
         }
     }
     let is_page = |url: &String| is_page(url, is_production);
-    if !wish.return_url.as_ref().is_none_or(is_page) {
+    if !return_url.as_ref().is_none_or(is_page) {
         refuse(
             "input.returnUrl",
             "https://で始まるページのURLを指定してください。",
             "must be the https address of a page, without credentials",
         );
     }
-    if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
+    violations
 }
 
-fn is_word(id: &str) -> bool {
+pub(crate) fn is_word(id: &str) -> bool {
     id.len() <= ID_CHARS_MAX && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 

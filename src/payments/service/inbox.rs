@@ -13,6 +13,7 @@ use crate::entity::stripe_event;
 use crate::error::{Error, Result};
 use crate::external::stripe::{self, Payment, StripeFailure, read_payment};
 use crate::ids::{StripeEventId, TypedId};
+use crate::payments::cards::told;
 use crate::payments::service::{learn, refund};
 use crate::queue::{self, Handler, Hopeless, NewItem};
 
@@ -149,6 +150,12 @@ async fn understand(app: &App, row: &stripe_event::Model) -> Result<&'static str
             },
             None => Ok("UNREADABLE"),
         },
+        "setup_intent.succeeded" => told::set_up(app, object, row.is_live).await,
+        "payment_method.updated" | "payment_method.automatically_updated" => {
+            told::changed(app, object).await
+        }
+        "payment_method.detached" => told::detached(app, &json["data"]).await,
+        "customer.deleted" => told::customer_deleted(app, object).await,
         "charge.refunded" => refund::learn_refund(app, object, row.is_live).await,
         // Kept, for what we learn to understand later.
         _ => Ok("KEPT"),

@@ -15,12 +15,14 @@ use crate::credits::service::grant::{Purchase, grant_purchase};
 use crate::crypto::{Place, Sealed};
 use crate::db::{self, Txn};
 use crate::entity::alert::AlertSeverity;
-use crate::entity::credit_purchase::{self, FailureCode, PaymentStatus};
+use crate::entity::credit_purchase::{
+    self, FailureCode, PaymentMethodKind, PaymentStatus, PurchaseSource,
+};
 use crate::error::{Error, Result};
 use crate::events::{self, Event, PurchaseChanged};
-use crate::external::stripe::{Payment, PaymentState, StripeFailure};
+use crate::external::stripe::{Decline, Payment, PaymentState, StripeFailure};
 use crate::ids::{GrantId, PurchaseId, TypedId};
-use crate::payments::notice;
+use crate::payments::{cards, notice};
 
 /// What became of a payment here.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +78,7 @@ pub async fn learn(app: &App, payment: &Payment) -> Result<Learned> {
             Ok(grant) => {
                 next.grant_id = Some(grant);
                 notice::credits_added(app, &mut txn, &row).await?;
+                cards::keep_later(app, &mut txn, &row, payment).await?;
             }
             Err(Error::Refused(refusal)) => {
                 tracing::error!(purchase.id = %id, "{id} is paid and not granted: {refusal:?}");
@@ -179,6 +182,8 @@ fn after(row: &credit_purchase::Model, payment: &Payment) -> credit_purchase::Mo
         PaymentState::Succeeded => (Completed, None),
         PaymentState::Cancelled => (Cancelled, row.failure_code),
         PaymentState::NeedsAction => (RequiresAction, None),
+        // Whoever pressed the button is there, and their page can try the same card with them.
+        PaymentState::NeedsMethod if wants_the_buyer(row, payment) => (RequiresAction, None),
         PaymentState::NeedsMethod => {
             let code = payment.decline.as_ref().map(FailureCode::of);
             (Failed, Some(code.unwrap_or(FailureCode::CardDeclined)))
@@ -186,6 +191,16 @@ fn after(row: &credit_purchase::Model, payment: &Payment) -> credit_purchase::Mo
         PaymentState::Processing => (row.status, row.failure_code),
     };
     next
+}
+
+/// Whether a bank declined a stored card only because it wants to hear from the buyer, who is there.
+fn wants_the_buyer(row: &credit_purchase::Model, payment: &Payment) -> bool {
+    let is_asked = |decline: &Decline| decline.reason() == "authentication_required";
+    let is_theirs = match row.source {
+        PurchaseSource::Dashboard | PurchaseSource::LowBalancePrompt => true,
+    };
+    let is_stored = row.method == PaymentMethodKind::StoredCard;
+    is_stored && is_theirs && payment.decline.as_ref().is_some_and(is_asked)
 }
 
 /// The secret lets a page finish the payment; it is kept while that is what is waited for.

@@ -10,7 +10,7 @@ use crate::entity::credit_purchase::{self, FailureCode, PaymentStatus};
 use crate::entity::stripe_event;
 use crate::error::{Error, Result};
 use crate::external::stripe::{Payment, StripeFailure};
-use crate::payments::service::{customer, inbox, learn};
+use crate::payments::service::{inbox, learn};
 
 /// Purchases, and events, that one run looks at.
 const ROWS_MAX: u64 = 200;
@@ -98,12 +98,16 @@ async fn look(
 async fn find(app: &App, row: &credit_purchase::Model) -> Result<Option<Payment>> {
     let found = match &row.payment_intent_id {
         Some(id) => app.payments.payment(id).await.map(Some),
-        None => match customer::known(app, row.tenant_id).await? {
+        None => match row.customer_id.clone() {
             Some(customer) => {
                 let since = row.created_at - CLOCKS_APART;
-                app.payments.find(&customer, since, &row.id.to_string()).await
+                match app.payments.find(&customer, since, &row.id.to_string()).await {
+                    // Whatever it paid for is told by its event.
+                    Err(StripeFailure::NoCustomer) => Ok(None),
+                    found => found,
+                }
             }
-            // Stripe does not know the tenant, so that it was asked for nothing.
+            // The customer is written down before Stripe is asked: it was asked for nothing.
             None => Ok(None),
         },
     };

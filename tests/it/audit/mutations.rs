@@ -88,6 +88,7 @@ async fn every_mutation_that_is_done_leaves_a_line_in_the_record() {
     Box::pin(people_and_keys(&mut story)).await;
     Box::pin(sessions_and_sites(&mut story)).await;
     Box::pin(purchases(&mut story)).await;
+    Box::pin(cards(&mut story)).await;
     Box::pin(unusual_use(&mut story)).await;
     Box::pin(the_tenant(&mut story)).await;
     let all: BTreeSet<String> = access::root_fields()
@@ -218,6 +219,20 @@ async fn purchases(story: &mut Story) {
     let bought = story.does(&admin, "creditPurchase", with(buy, "purchase { id }")).await;
     let confirm = with(format!("(id: {})", bought["purchase"]["id"]), "purchase { id }");
     story.does(&admin, "creditPurchaseConfirm", confirm).await;
+}
+
+async fn cards(story: &mut Story) {
+    let admin = story.hotel.admin.clone();
+    let begin =
+        "(input: { stripePaymentMethodId: \"pm_card_visa\", idempotencyKey: \"card-001\" })";
+    let begun = with(begin, "setup { id } card { id }");
+    let begun = story.does(&admin, "cardSetupBegin", begun).await;
+    let confirm = format!("(setupIntentId: {})", begun["setup"]["id"]);
+    story.does(&admin, "cardSetupConfirm", with(confirm, "card { id }")).await;
+    for field in ["cardDefaultSet", "cardRemove"] {
+        let of_card = with(format!("(id: {})", begun["card"]["id"]), "card { id }");
+        story.does(&admin, field, of_card).await;
+    }
 }
 
 async fn unusual_use(story: &mut Story) {

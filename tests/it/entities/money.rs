@@ -4,8 +4,8 @@ use sea_orm::DatabaseConnection;
 
 use musubi::crypto::Sealed;
 use musubi::entity::plan::PlanType;
-use musubi::entity::{credit_package, credit_purchase, stripe_event};
-use musubi::ids::{GrantId, PackageId, PurchaseId, StripeEventId};
+use musubi::entity::{credit_package, credit_purchase, stored_card, stripe_event};
+use musubi::ids::{GrantId, PackageId, PurchaseId, StoredCardId, StripeEventId};
 
 use super::rows::{Owner, day, now, same};
 
@@ -47,6 +47,29 @@ pub(super) async fn the_purchases(db: &DatabaseConnection, of: &Owner, grants: (
             last_error: (!is_processed).then(|| "Stripe is unavailable".into()),
             outcome: is_processed.then(|| "COMPLETED".into()),
             processed_at: is_processed.then(now),
+        };
+        same(db, row).await;
+    }
+}
+
+pub(super) async fn the_cards(db: &DatabaseConnection, of: &Owner) {
+    for brand in stored_card::CardBrand::ALL {
+        let id = StoredCardId::new();
+        let is_default = *brand == stored_card::CardBrand::Visa;
+        let row = stored_card::Model {
+            id,
+            tenant_id: of.tenant,
+            user_id: is_default.then_some(of.user),
+            stripe_payment_method_id: format!("pm_{id}"),
+            brand: *brand,
+            last4: "0042".into(),
+            exp_month: 12,
+            exp_year: 2030,
+            fingerprint: is_default.then(|| "AOB934RVNwzk6xtn".into()),
+            is_default,
+            created_at: now(),
+            updated_at: now(),
+            removed_at: (!is_default).then(now),
         };
         same(db, row).await;
     }
@@ -100,6 +123,8 @@ fn a_purchase(of: &Owner, package: PackageId) -> credit_purchase::Model {
         confirmation_token_id: None,
         return_url: Some("https://app.example/".into()),
         save_card: true,
+        customer_id: Some("cus_1".into()),
+        customer_number: 2,
         payment_intent_id: Some(format!("pi_{id}")),
         client_secret: Some(Sealed(vec![1, 2])),
         failure_code: None,

@@ -69,6 +69,7 @@ pub(super) async fn a_tenant(db: &DatabaseConnection) -> TenantId {
             crm_activated_at: None,
             billing_email: None,
             stripe_customer_id: None,
+            stripe_customers_lost: 2,
             membership_policy: tenant::MembershipPolicy::Open,
             slack_webhook_url: Some(Sealed(vec![1])),
             slack_channel: None,

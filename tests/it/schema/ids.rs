@@ -9,7 +9,7 @@ use musubi::app::App;
 use musubi::db;
 use musubi::entity::session::SignInWay;
 use musubi::entity::site::Character;
-use musubi::entity::user_block;
+use musubi::entity::{stored_card, user_block};
 use musubi::error::Lang;
 use musubi::identity;
 use musubi::identity::service::invitation::{self, Invite};
@@ -19,8 +19,8 @@ use musubi::identity::service::site::{self, SiteContent};
 use musubi::identity::sign_in::session::{self, NewSession, Tokens, Visitor};
 use musubi::ids::{
     AccountId, ApiKeyId, BlockId, ExecutionId, GrantId, HoldId, InvitationId, MembershipId,
-    PackageId, PlanId, PriceId, ProfileId, PurchaseId, ResetId, SessionId, SiteId, TenantId,
-    TransactionId, UserId, new_uuid,
+    PackageId, PlanId, PriceId, ProfileId, PurchaseId, ResetId, SessionId, SiteId, StoredCardId,
+    TenantId, TransactionId, UserId, new_uuid,
 };
 use sea_orm::{EntityTrait, FromQueryResult, IntoActiveModel};
 use serde_json::{Value, json};
@@ -48,6 +48,7 @@ pub(super) enum Kind {
     Session,
     Block,
     Purchase,
+    Card,
     /// Of everybody: packages, plans and prices belong to no tenant.
     Package,
     Plan,
@@ -73,7 +74,7 @@ pub(super) enum Who {
 }
 
 use Kind::{
-    Account, Block, Execution, Grant, Invitation, Key, Member, Package, Plan, Price, Profile,
+    Account, Block, Card, Execution, Grant, Invitation, Key, Member, Package, Plan, Price, Profile,
     Purchase, Reset, Session, Site, Tenant, Transaction, User,
 };
 use Missing::{Empty, Refused};
@@ -98,6 +99,7 @@ const EVERY_KIND: &[Kind] = &[
     Session,
     Block,
     Purchase,
+    Card,
     Package,
     Plan,
     Price,
@@ -239,6 +241,29 @@ pub(super) const PLACES: &[Place] = &[
         "mutation ($id: ID!) { it: creditPurchase(input: { packageId: $id, paymentMethod: STRIPE,
             stripePaymentMethodId: \"pm_card_visa\", idempotencyKey: \"a-package-of-nobody\" }) {
             purchase { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.cardDefaultSet(id)",
+        &[Card],
+        Refused,
+        Admin,
+        "mutation ($id: ID!) { it: cardDefaultSet(id: $id) { card { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.cardRemove(id)",
+        &[Card],
+        Refused,
+        Admin,
+        "mutation ($id: ID!) { it: cardRemove(id: $id) { card { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.creditPurchase(input.storedCardId)",
+        &[Card],
+        Refused,
+        Admin,
+        "mutation ($id: ID!) { it: creditPurchase(input: { storedCardId: $id,
+            packageId: \"package_01h455vb4pex5vsknk084sn02q\", paymentMethod: STORED_CARD,
+            idempotencyKey: \"a-card-of-nobody\" }) { purchase { id } userErrors { code } } }",
     ),
     (
         "Mutation.creditPurchaseConfirm(id)",
@@ -504,6 +529,7 @@ pub(super) async fn id_of(app: &TestApp, hotel: &Hotel, kind: Kind) -> String {
         Purchase => PurchaseId(row_of(app, hotel, "credit_purchases").await).to_string(),
         Member | Invitation | Site | Key | Profile | Session => own_id_of(app, hotel, kind).await,
         Block => a_block(&app.app, hotel).await,
+        Card => a_card(&app.app, hotel).await,
         Package | Plan | Price => panic!("{kind:?} belongs to nobody"),
     }
 }
@@ -563,6 +589,30 @@ pub(crate) async fn a_block(app: &App, hotel: &Hotel) -> String {
     id.to_string()
 }
 
+/// A card of a hotel's.
+pub(crate) async fn a_card(app: &App, hotel: &Hotel) -> String {
+    let id = StoredCardId::new();
+    let now = app.clock.db_now();
+    let card = stored_card::Model {
+        id,
+        tenant_id: hotel.id,
+        user_id: Some(hotel.admin.id),
+        stripe_payment_method_id: format!("pm_{}", id.0.simple()),
+        brand: stored_card::CardBrand::Visa,
+        last4: "4242".to_owned(),
+        exp_month: 12,
+        exp_year: 2099,
+        fingerprint: Some("AOB934RVNwzk6xtn".to_owned()),
+        is_default: false,
+        created_at: now,
+        updated_at: now,
+        removed_at: None,
+    };
+    let row = card.into_active_model();
+    stored_card::Entity::insert(row).exec_without_returning(app.db.writer()).await.unwrap();
+    id.to_string()
+}
+
 /// A session of somebody's in their tenant.
 pub(super) async fn begin_session(app: &App, user: UserId, tenant: TenantId) -> Tokens {
     let new = NewSession {
@@ -597,6 +647,7 @@ pub(super) fn missing_id(kind: Kind) -> String {
         Session => SessionId(uuid).to_string(),
         Block => BlockId(uuid).to_string(),
         Purchase => PurchaseId(uuid).to_string(),
+        Card => StoredCardId(uuid).to_string(),
         Package => PackageId(uuid).to_string(),
         Plan => PlanId(uuid).to_string(),
         Price => PriceId(uuid).to_string(),

@@ -18,7 +18,7 @@ use musubi::identity;
 use musubi::identity::service::key::{self, NewKey};
 use musubi::ids::{
     ApiKeyId, BlockId, ExecutionId, InvitationId, MembershipId, PackageId, PurchaseId, SessionId,
-    SiteId,
+    SiteId, StoredCardId,
 };
 use serde_json::json;
 
@@ -52,6 +52,7 @@ const RIGHTS: &str = "
     Query.node                          +     +        +        +      +         +
     Query.nodes                         +     +        +        +      +         +
     Query.plans                         +     +        +        +      +         +
+    Query.storedCards                   -     -        -        +      +         -
     Query.tenants                       -     -        -        -      +         -
     Query.viewer                        +     +        +        +      +         +    +
     Mutation.accountUnlink              +     +        +        +      +         -
@@ -63,6 +64,10 @@ const RIGHTS: &str = "
     Mutation.anomalySettingsUpdate      -     -        -        +      +         -
     Mutation.apiKeyCreate               -     -        -        +      +         -
     Mutation.apiKeyRevoke               -     -        -        +      +         -
+    Mutation.cardDefaultSet             -     -        -        +      +         -
+    Mutation.cardRemove                 -     -        -        +      +         -
+    Mutation.cardSetupBegin             -     -        -        +      +         -
+    Mutation.cardSetupConfirm           -     -        -        +      +         -
     Mutation.creditBonusGrant           -     -        -        -      +         -
     Mutation.creditPackageCreate        -     -        -        -      +         -
     Mutation.creditPackageRetire        -     -        -        -      +         -
@@ -148,6 +153,7 @@ fn id_for(path: &str, account: &str, tenant: &str) -> String {
         "apiKeyRevoke.id" => ApiKeyId::new().to_string(),
         "membershipInvitationRevoke.id" => InvitationId::new().to_string(),
         path if path.starts_with("membership") => MembershipId::new().to_string(),
+        path if path.starts_with("card") => StoredCardId::new().to_string(),
         "sessionEnd.id" => SessionId::new().to_string(),
         path if path.starts_with("site") => SiteId::new().to_string(),
         "creditPurchase.input.packageId" | "creditPurchaseQuote.packageId" => {

@@ -34,6 +34,15 @@ pub(super) async fn buy(server: &TestServer, words: &mut BTreeMap<&'static str, 
     words.insert("purchase", id);
 }
 
+/// A card that was just stored.
+pub(super) async fn store_a_card(server: &TestServer, words: &mut BTreeMap<&'static str, String>) {
+    let input = json!({ "stripeConfirmationTokenId": "ctoken_stage",
+        "idempotencyKey": "stage-card" });
+    let done = payments::cards::begins(&server.hotel.admin, input).await;
+    words.insert("card", text(&done["card"]["id"]));
+    words.insert("setup", text(&done["setup"]["id"]));
+}
+
 /// Use within the hour before this one.
 pub(super) async fn use_an_hour(server: &TestServer, hotel: &Hotel) {
     let account = hotel.account().await.id;

@@ -29,9 +29,10 @@ use crate::support::stripe::StripeServer;
 use crate::support::{Setting, TestServer};
 
 /// The objects that can be asked by their ids.
-const NODES: [(&str, &str); 20] = [
+const NODES: [(&str, &str); 21] = [
     ("account", "CreditAccount"),
     ("block", "AnomalyBlock"),
+    ("card", "StoredCard"),
     ("elsewhere", "Tenant"),
     ("grant", "CreditGrant"),
     ("invitation", "Invitation"),
@@ -280,6 +281,7 @@ async fn furnish(
     use_for_weeks(server, now).await;
     close_a_tenant(server, root).await;
     furniture::buy(server, &mut words).await;
+    furniture::store_a_card(server, &mut words).await;
     for hotel in [hotel, strange] {
         furniture::use_an_hour(server, hotel).await;
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Account, Form, error};
 
 /// One of Stripe's own objects.
-fn fixture(name: &str) -> Value {
+pub(super) fn fixture(name: &str) -> Value {
     let all: Value = serde_json::from_str(include_str!("fixtures.json")).unwrap();
     assert!(!all[name].is_null(), "no fixture {name}");
     all[name].clone()
@@ -20,6 +20,7 @@ const FIELDS: &[&str] = &[
     "currency",
     "customer",
     "metadata",
+    "off_session",
     "payment_method",
     "return_url",
     "setup_future_usage",
@@ -38,11 +39,11 @@ impl Account {
                 None => (404, error("invalid_request_error", "resource_missing")),
             },
             ("POST", ["v1", "payment_intents", id, "cancel"]) => self.cancel(id),
-            (method, path) => panic!("the double knows no {method} {path:?}"),
+            steps => self.act_on_cards(steps, form),
         }
     }
 
-    fn next_id(&mut self, prefix: &str) -> String {
+    pub(super) fn next_id(&mut self, prefix: &str) -> String {
         self.made += 1;
         format!("{prefix}_double{:08}", self.made)
     }
@@ -68,7 +69,7 @@ impl Account {
         }
         let customer = form.get("customer").unwrap();
         if !self.customers.contains_key(customer) {
-            return (400, error("invalid_request_error", "resource_missing"));
+            return (400, super::cards::no_such_customer());
         }
         let id = self.next_id("pi");
         let mut intent = fixture("payment_intent");
@@ -88,14 +89,27 @@ impl Account {
             intent[field] = value;
         }
         let method = form.get("payment_method").or(form.get("confirmation_token")).unwrap();
+        let card = self.make_card(method);
+        let is_off_session = form.get("off_session") == Some("true");
         self.order.push(id.clone());
         self.intents.insert(id.clone(), intent);
         self.tell("payment_intent.created", self.intents[&id].clone());
-        self.try_card(&id, method)
+        self.try_card(&id, (&card, &customer.to_owned()), is_off_session)
     }
 
-    fn try_card(&mut self, id: &str, method: &str) -> (u16, Value) {
-        let decline = match method {
+    fn try_card(
+        &mut self,
+        id: &str,
+        (card, owner): (&str, &str),
+        is_off_session: bool,
+    ) -> (u16, Value) {
+        self.intents.get_mut(id).unwrap()["payment_method"] = json!(card);
+        let name = self.behaviour(card, owner, is_off_session);
+        let decline = match name.as_deref().unwrap_or("pm_used_up") {
+            "pm_card_chargeCustomerFail" => ("card_declined", json!("generic_decline")),
+            "pm_card_authenticationRequired" if is_off_session => {
+                ("authentication_required", json!("authentication_required"))
+            }
             "pm_card_authenticationRequired" => {
                 let action = json!({ "type": "use_stripe_sdk", "use_stripe_sdk": {
                     "type": "three_d_secure_redirect", "stripe_js": "https://x.test" } });
@@ -140,13 +154,23 @@ impl Account {
             ("last_payment_error", Value::Null),
         ];
         self.set(id, "succeeded", &fields);
+        // Who fails their bank and pays by another card after all pays with none of ours.
+        let paid = self.intents[id].clone();
+        let keeps = paid["setup_future_usage"] == "off_session";
+        if let Some(card) = paid["payment_method"].as_str().filter(|_| keeps) {
+            self.attach(card, &paid["customer"]);
+        }
         self.tell("payment_intent.succeeded", self.intents[id].clone());
     }
 
     fn decline(&mut self, id: &str, code: &str, decline_code: &Value) {
         let why = json!({ "type": "card_error", "code": code, "decline_code": decline_code,
             "message": "Your card was declined.", "charge": "ch_double" });
-        let fields = [("last_payment_error", why), ("next_action", Value::Null)];
+        let fields = [
+            ("last_payment_error", why),
+            ("next_action", Value::Null),
+            ("payment_method", Value::Null),
+        ];
         self.set(id, "requires_payment_method", &fields);
         self.tell("payment_intent.payment_failed", self.intents[id].clone());
     }
@@ -189,7 +213,7 @@ impl Account {
         json!({ "object": "list", "url": "/v1/payment_intents", "has_more": has_more, "data": all })
     }
 
-    fn set(&mut self, id: &str, status: &str, fields: &[(&str, Value)]) {
+    pub(super) fn set(&mut self, id: &str, status: &str, fields: &[(&str, Value)]) {
         let intent = self.intents.get_mut(id).unwrap();
         intent["status"] = json!(status);
         for (field, value) in fields {

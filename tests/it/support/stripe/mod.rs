@@ -5,6 +5,7 @@
 //! the first answer, another body under it an error, one at the same time a 409. Events are made
 //! as Stripe makes them, and delivered when, and as often as, a test says.
 
+mod cards;
 mod form;
 mod intents;
 
@@ -70,6 +71,8 @@ struct Account {
     keys: HashMap<String, (String, Option<(u16, Value)>)>,
     customers: BTreeMap<String, Value>,
     intents: BTreeMap<String, Value>,
+    cards: BTreeMap<String, cards::Card>,
+    setups: BTreeMap<String, Value>,
     /// Intents in the order of their making.
     order: Vec<String>,
     events: Vec<Value>,
@@ -286,7 +289,8 @@ async fn answer_request(
 /// The path without what is particular: `/payment_intents/ID`.
 fn generalise(path: &str) -> String {
     let steps = path.trim_start_matches("/v1").split('/').skip(1);
-    let steps = steps.map(|step| if step.starts_with("pi_") { "ID" } else { step });
+    let is_id = |step: &str| ["pi_", "seti_", "pm_", "cus_"].iter().any(|it| step.starts_with(it));
+    let steps = steps.map(|step| if is_id(step) { "ID" } else { step });
     steps.fold(String::new(), |path, step| format!("{path}/{step}"))
 }
 

@@ -26,6 +26,8 @@ text_enum! {
         PaymentMismatch = "PAYMENT_MISMATCH",
         /// A payment was made for an account that takes no credits.
         PaymentUngranted = "PAYMENT_UNGRANTED",
+        /// Credits were to be bought by themselves, and were not.
+        AutoPurchaseFailed = "AUTO_PURCHASE_FAILED",
     }
 }
 

@@ -145,6 +145,8 @@ ids! {
     PurchaseId = "purchase";
     /// A card that Stripe keeps for a tenant.
     StoredCardId = "card";
+    /// A purchase that we tried to make by ourselves.
+    AutoPurchaseAttemptId = "attempt";
     /// Something that Stripe told us.
     StripeEventId = "stripe";
     /// A plan's version.

@@ -238,6 +238,15 @@ const RULES: &[Rule] = &[
                  <> CASE WHEN p.completed_at IS NULL THEN 0 ELSE 1 END",
     },
     Rule {
+        name: "an automatic attempt succeeded if it was paid, and is under way as its purchase is",
+        sql: "SELECT a.id, CAST(CASE WHEN p.completed_at IS NULL THEN 0 ELSE 1 END AS bigint)
+              AS expected, CAST(CASE WHEN a.state = 'SUCCEEDED' THEN 1 ELSE 0 END AS bigint)
+              AS actual
+              FROM auto_purchase_attempts a JOIN credit_purchases p ON p.id = a.purchase_id
+              WHERE (p.completed_at IS NOT NULL) <> (a.state = 'SUCCEEDED')
+              OR (p.status IN ('PENDING', 'REQUIRES_ACTION')) <> (a.state = 'OPEN')",
+    },
+    Rule {
         name: "a period has one reset",
         sql: "SELECT account_id AS id, CAST(1 AS bigint) AS expected,
               CAST(COUNT(*) AS bigint) AS actual

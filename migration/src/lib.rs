@@ -19,6 +19,7 @@ mod m20261121_000011_guard_doors;
 mod m20261121_000012_create_payments;
 mod m20261121_000013_create_anomaly;
 mod m20261121_000014_store_cards;
+mod m20261121_000015_create_auto_purchase;
 mod m20261121_000019_index_record;
 
 /// All steps in their order.
@@ -42,6 +43,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000012_create_payments::Migration),
             Box::new(m20261121_000013_create_anomaly::Migration),
             Box::new(m20261121_000014_store_cards::Migration),
+            Box::new(m20261121_000015_create_auto_purchase::Migration),
             Box::new(m20261121_000019_index_record::Migration),
         ]
     }

@@ -34,6 +34,14 @@ text_enum! {
         CardDefaultSet = "CARD_DEFAULT_SET",
         /// A card was removed.
         CardRemoved = "CARD_REMOVED",
+        /// What was decided about automatic purchase was changed.
+        AutoPurchaseChanged = "AUTO_PURCHASE_CHANGED",
+        /// Credits were bought by themselves.
+        AutoPurchased = "AUTO_PURCHASED",
+        /// Credits were to be bought by themselves, and were not.
+        AutoPurchaseFailed = "AUTO_PURCHASE_FAILED",
+        /// Automatic purchase goes on, as another card is the default.
+        AutoPurchaseResumed = "AUTO_PURCHASE_RESUMED",
         /// How many calls of a tenant may run at once was set.
         TenantRunningMaxSet = "TENANT_RUNNING_MAX_SET",
         /// A tenant's limit of a function was set.
@@ -123,6 +131,10 @@ impl Action {
             | Self::CardStored
             | Self::CardDefaultSet
             | Self::CardRemoved
+            | Self::AutoPurchaseChanged
+            | Self::AutoPurchased
+            | Self::AutoPurchaseFailed
+            | Self::AutoPurchaseResumed
             | Self::TenantPlanSet
             | Self::TenantRunningMaxSet
             | Self::TenantFunctionLimitSet
@@ -167,6 +179,7 @@ impl Action {
             | Self::CredentialRefused
             | Self::SignInRefused
             | Self::RateLimited
+            | Self::AutoPurchaseFailed
             | Self::RecordsDropped => true,
             Self::CreditBonusGranted
             | Self::CreditRefunded
@@ -205,6 +218,9 @@ impl Action {
             | Self::CardStored
             | Self::CardDefaultSet
             | Self::CardRemoved
+            | Self::AutoPurchaseChanged
+            | Self::AutoPurchased
+            | Self::AutoPurchaseResumed
             | Self::AnomalousUsage
             | Self::AnomalousUsageCritical
             | Self::BlockLifted

@@ -16,4 +16,4 @@ pub mod seal;
 
 pub use action::Action;
 pub use note::{Attempt, attempt, flush, note_change, write_forever};
-pub use record::{Changes, Security, Subject, record, record_security};
+pub use record::{Changes, Security, Subject, record, record_own, record_security};

@@ -123,6 +123,12 @@ pub async fn record(
     Ok(())
 }
 
+/// Writes a line for what the program did by itself.
+pub async fn record_own(app: &App, txn: &Txn, action: Action, subject: Subject) -> Result<()> {
+    let row = line(action, subject, app.clock.db_now());
+    write(app, txn, vec![Note { row, address: None, user_agent: None }]).await
+}
+
 /// Something about who comes in, where nobody may be signed in yet.
 #[derive(Clone, Debug)]
 pub struct Security<'a> {

@@ -40,6 +40,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("Mutation.cardRemove", Needs(MoneyManage)),
     ("Mutation.cardSetupBegin", Needs(MoneyManage)),
     ("Mutation.cardSetupConfirm", Needs(MoneyManage)),
+    ("Mutation.creditAutoPurchaseUpdate", Needs(MoneyManage)),
     ("Mutation.creditBonusGrant", Needs(Platform)),
     ("Mutation.creditPackageCreate", Needs(Platform)),
     ("Mutation.creditPackageRetire", Needs(Platform)),

@@ -45,6 +45,10 @@ pub struct Model {
     pub auto_purchase_threshold: i64,
     /// Credits.
     pub auto_purchase_amount: i64,
+    /// A purchase is wanted or under way: when the worker looks next. None: nothing is.
+    pub auto_purchase_due_at: Option<DateTime<Utc>>,
+    /// Until then a low balance wants no purchase, as it would be refused.
+    pub auto_purchase_quiet_until: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
     pub deleted_at: Option<DateTime<Utc>>,

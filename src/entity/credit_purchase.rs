@@ -100,6 +100,8 @@ text_enum! {
         Dashboard = "DASHBOARD",
         /// On a hint that the balance is low.
         LowBalancePrompt = "LOW_BALANCE_PROMPT",
+        /// By automatic purchase.
+        AutoPurchase = "AUTO_PURCHASE",
     }
 }
 

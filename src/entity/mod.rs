@@ -87,5 +87,9 @@ pub mod credit_draw;
 pub mod credit_purchase;
 /// Cards that Stripe keeps for tenants.
 pub mod stored_card;
+/// What was decided about automatic purchase, and how it goes.
+pub mod auto_purchase;
+/// Purchases that we tried to make by ourselves.
+pub mod auto_purchase_attempt;
 /// What Stripe told us.
 pub mod stripe_event;

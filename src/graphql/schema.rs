@@ -15,6 +15,7 @@ use crate::identity::graphql::{
     ProfileMutation, SessionMutation, SiteMutation, TenantMutation, TenantQuery,
 };
 use crate::limits::graphql::LimitMutation;
+use crate::payments::graphql::auto::AutoPurchaseMutation;
 use crate::payments::graphql::{
     CardMutation, CardQuery, PaymentMutation, PaymentQuery, PaymentSubscription,
 };
@@ -48,6 +49,7 @@ pub struct Mutation(
     AccountMutation,
     PaymentMutation,
     CardMutation,
+    AutoPurchaseMutation,
     AiMutation,
     AnomalyMutation,
     CreditAdminMutation,

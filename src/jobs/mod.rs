@@ -18,6 +18,7 @@ use crate::credits::service::due;
 use crate::credits::watch as balances;
 use crate::error::Result;
 use crate::mail;
+use crate::payments::auto::work as auto;
 use crate::payments::cards;
 use crate::payments::service::{inbox, reconcile};
 use crate::queue;
@@ -125,6 +126,11 @@ static ROUNDS: &[Round] = &[
         what: "The watched executions",
         every: Duration::from_secs(5),
         run: |app| Box::pin(async move { executions::reread(&app).await }),
+    },
+    Round {
+        what: "The accounts that buy by themselves",
+        every: Duration::from_secs(2),
+        run: |app| Box::pin(async move { auto::work(&app).await.map(|_| ()) }),
     },
     Round {
         what: "The database's clock",

@@ -20,12 +20,20 @@ pub enum PaymentError {
     TooManyCards,
     /// Stripe does not take what was given to store a card.
     MethodRefused,
+    /// The tenant has no card to charge by itself.
+    NoDefaultCard,
+    /// No package brings as many credits as are wanted.
+    NoFittingPackage,
 }
 
 impl DomainError for PaymentError {
     fn code(&self) -> Code {
         match self {
-            Self::PackageUnavailable | Self::Cancelled | Self::CardRemoved => Code::InvalidState,
+            Self::PackageUnavailable
+            | Self::Cancelled
+            | Self::CardRemoved
+            | Self::NoDefaultCard
+            | Self::NoFittingPackage => Code::InvalidState,
             Self::Failed(_) | Self::MethodRefused => Code::PaymentFailed,
             Self::TooManyCards => Code::LimitReached,
         }
@@ -49,17 +57,24 @@ impl DomainError for PaymentError {
             Self::CardRemoved => {
                 lang.pick("このカードは削除されています。", "This card was removed.")
             }
+            Self::NoDefaultCard => lang.pick(
+                "自動購入には、既定のカードの登録が必要です。",
+                "Automatic purchase takes a default card.",
+            ),
+            Self::NoFittingPackage => lang.pick(
+                "しきい値を超えるクレジットのパッケージが販売されていません。",
+                "No package on sale brings more credits than the threshold.",
+            ),
         }
     }
 
     fn field(&self) -> Option<Vec<String>> {
         match self {
             Self::PackageUnavailable => Some(vec!["input".into(), "packageId".into()]),
-            Self::CardRemoved
-            | Self::Failed(_)
-            | Self::Cancelled
-            | Self::TooManyCards
-            | Self::MethodRefused => None,
+            Self::CardRemoved => Some(vec!["input".into(), "storedCardId".into()]),
+            Self::NoDefaultCard => Some(vec!["input".into(), "enabled".into()]),
+            Self::NoFittingPackage => Some(vec!["input".into(), "amount".into()]),
+            Self::Failed(_) | Self::Cancelled | Self::TooManyCards | Self::MethodRefused => None,
         }
     }
 }

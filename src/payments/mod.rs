@@ -7,6 +7,7 @@
 //! first, it goes through [`service::learn`], which compares the payment with our record and grants
 //! the credits, once.
 
+pub mod auto;
 pub mod cards;
 pub mod error;
 pub mod graphql;

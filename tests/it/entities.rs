@@ -8,12 +8,13 @@ use sea_orm::{
 };
 
 use musubi::entity::{
-    alert, api_key, audit_chain, compliance_assessment, credit_account, credit_draw, credit_grant,
-    credit_hold, credit_package, credit_purchase, credit_transaction, credit_withdrawal,
-    cross_site_activity, execution, execution_tag, function_price, hand_over, idempotency_key,
-    invitation, job_run, key_use, linked_account, membership, membership_removal, monthly_reset,
-    plan, queue_item, registered_document, session, sign_in_link, site, stripe_event, system_event,
-    system_event_origin, tenant, usage_daily, usage_hourly, user, user_profile,
+    alert, api_key, audit_chain, auto_purchase, auto_purchase_attempt, compliance_assessment,
+    credit_account, credit_draw, credit_grant, credit_hold, credit_package, credit_purchase,
+    credit_transaction, credit_withdrawal, cross_site_activity, execution, execution_tag,
+    function_price, hand_over, idempotency_key, invitation, job_run, key_use, linked_account,
+    membership, membership_removal, monthly_reset, plan, queue_item, registered_document, session,
+    sign_in_link, site, stripe_event, system_event, system_event_origin, tenant, usage_daily,
+    usage_hourly, user, user_profile,
 };
 use musubi::ids::{AccountId, DrawId};
 
@@ -69,6 +70,8 @@ pub(crate) async fn every_entity_reads_its_table(db: &DatabaseConnection) {
     reads_its_table(db, credit_hold::Entity).await;
     reads_its_table(db, credit_draw::Entity).await;
     reads_its_table(db, credit_purchase::Entity).await;
+    reads_its_table(db, auto_purchase::Entity).await;
+    reads_its_table(db, auto_purchase_attempt::Entity).await;
     reads_its_table(db, stripe_event::Entity).await;
 }
 

@@ -1,5 +1,6 @@
 //! Money in: nobody is charged twice, wrongly, or without getting their credits.
 
+pub(crate) mod auto;
 mod buying;
 mod card_purchases;
 pub(crate) mod cards;

@@ -1,6 +1,7 @@
 //! The program from outside: the real binary, killed, stopped, started twice, and its books read
 //! by others.
 
+mod auto_purchase;
 mod books;
 mod clear_text;
 mod commands;

@@ -31,6 +31,7 @@ use crate::ids::{ApiKeyId, ExecutionId, TenantId, UserId};
 use crate::limits;
 use crate::limits::function;
 use crate::limits::service::Run;
+use crate::payments::auto::cover;
 
 /// How often a reserve tries again after it applied what was due.
 const DUE_TRIES: usize = 3;
@@ -174,23 +175,36 @@ async fn begin(app: &App, actor: &Actor, wish: Wish, key: &str) -> Result<Begun>
 }
 
 /// Reserves together with other calls and, when that succeeds, runs; again after what was due on
-/// the account was applied. A caller who leaves in between leaves no execution behind that is held
+/// the account was applied, or credits were bought. An account that buys by itself does so before
+/// a call is shortened or refused. A caller who leaves in between leaves no execution behind that is held
 /// and never runs.
 async fn reserve(app: &App, draft: &Draft<'_>, key: Key) -> Result<Dispatched> {
     let price = Arc::new(draft.price.clone());
     let parameters = Arc::new(draft.checked.parameters.clone());
     let mut tries = 0;
+    let mut may_buy = cover::may(draft.account, app.clock.db_now());
     loop {
         make_room(app)?;
-        let request = draft.request(app, key.clone(), app.clock.db_now())?;
+        let mut request = draft.request(app, key.clone(), app.clock.db_now())?;
+        let wished = request.options.first().map_or(0, |option| option.credits);
+        if may_buy {
+            request.options.truncate(1);
+        }
         let (price, parameters) = (Arc::clone(&price), Arc::clone(&parameters));
         let dispatched = turn::reserve(app, Call { request, price, parameters }).await?;
-        let is_due = matches!(dispatched.0, Answer::Refused(Admission::Due));
-        if !is_due || tries >= DUE_TRIES {
-            return Ok(dispatched);
+        match dispatched.0 {
+            Answer::Refused(Admission::Due) if tries < DUE_TRIES => {
+                due::apply_due(app, draft.account.id).await?;
+                tries += 1;
+            }
+            Answer::Refused(Admission::Insufficient { .. }) if may_buy => {
+                cover::cover(app, draft.account.id, wished).await;
+                may_buy = false;
+            }
+            Answer::Reserved(..) | Answer::Known(_) | Answer::KeyConflict | Answer::Refused(_) => {
+                return Ok(dispatched);
+            }
         }
-        due::apply_due(app, draft.account.id).await?;
-        tries += 1;
     }
 }
 

@@ -23,6 +23,7 @@ use crate::graphql::scalars::{Date, DateTime, Decimal};
 use crate::identity::graphql::{Tenant, User, load_tenant, load_user};
 use crate::ids::AccountId;
 use crate::loads;
+use crate::payments::graphql::auto::AutoPurchase;
 
 /// A tenant's prepaid credits.
 #[derive(Description)]
@@ -92,11 +93,7 @@ impl CreditAccount {
 
     /// The settings of automatic purchase.
     async fn auto_purchase(&self) -> AutoPurchase {
-        AutoPurchase {
-            enabled: self.0.auto_purchase_enabled,
-            threshold: int(self.0.auto_purchase_threshold),
-            purchase_amount: int(self.0.auto_purchase_amount),
-        }
+        AutoPurchase(self.0.clone())
     }
 
     /// Grants that still have credits, those that expire first before the others; at most 100.
@@ -272,17 +269,6 @@ pub struct RunwayDay {
     expected: i32,
     /// With use as in the quietest tenth of weeks.
     high: i32,
-}
-
-/// The settings of automatic purchase.
-#[derive(Clone, Copy, Debug, SimpleObject)]
-pub struct AutoPurchase {
-    /// Whether credits are bought by themselves.
-    enabled: bool,
-    /// Bought when the balance is at or below so many credits.
-    threshold: i32,
-    /// Credits to buy at least.
-    purchase_amount: i32,
 }
 
 /// Credits that a running call holds.

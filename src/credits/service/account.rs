@@ -166,6 +166,8 @@ fn new_account(
         auto_purchase_enabled: false,
         auto_purchase_threshold: 50,
         auto_purchase_amount: 500,
+        auto_purchase_due_at: None,
+        auto_purchase_quiet_until: None,
         created_at: now,
         updated_at: now,
         deleted_at: None,

@@ -260,6 +260,8 @@ async fn resolve(txn: &mut Txn, claims: Vec<Claim>, now: DateTime<Utc>) -> Resul
 }
 
 /// Lowers accounts by their charges and lets the holds go: this is also the lock of a single one.
+/// An account that is left with few credits, and buys by itself, is marked once; the mark is what
+/// `payments::auto` works by.
 async fn lower(
     txn: &Txn,
     by_account: &BTreeMap<AccountId, Vec<Claim>>,
@@ -280,7 +282,12 @@ async fn lower(
         "UPDATE ai_credit_accounts SET held = held - v.column2,
          current_balance = current_balance - v.column3,
          total_used_credits = total_used_credits + v.column3,
-         running = running - v.column4, version = version + v.column4, updated_at = $1
+         running = running - v.column4, version = version + v.column4, updated_at = $1,
+         auto_purchase_due_at = CASE
+           WHEN auto_purchase_enabled AND auto_purchase_due_at IS NULL
+             AND current_balance - v.column3 <= auto_purchase_threshold
+             AND (auto_purchase_quiet_until IS NULL OR auto_purchase_quiet_until <= $1) THEN $1
+           ELSE auto_purchase_due_at END
          FROM {table}
          WHERE id = v.column1 RETURNING {}",
         ledger::account_columns()

@@ -1,6 +1,7 @@
 //! Payments in the API: what can be asked, bought and watched here, the rest in the files beside.
 
 pub mod cards;
+pub mod auto;
 pub mod list;
 pub mod purchase;
 

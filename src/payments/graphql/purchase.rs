@@ -38,6 +38,8 @@ pub enum PurchaseSource {
     Dashboard,
     /// On a hint that the balance is low.
     LowBalancePrompt,
+    /// By automatic purchase; nobody can ask for it.
+    AutoPurchase,
 }
 
 /// Where a purchase stands.

@@ -19,7 +19,7 @@ use crate::entity::{credit_account, credit_package, credit_purchase};
 use crate::error::{Error, Result, Violation};
 use crate::external::stripe::{Method, NewPayment, Payment, StripeFailure};
 use crate::idempotency;
-use crate::ids::{PackageId, PurchaseId, StoredCardId, TenantId};
+use crate::ids::{PackageId, PurchaseId, StoredCardId, TenantId, UserId};
 use crate::limits;
 use crate::limits::table::Limit;
 use crate::limits::who::Who;
@@ -118,7 +118,7 @@ async fn record(
     if account.current_balance + package.credits_amount > BALANCE_MAX {
         return Err(CreditError::BalanceTooLarge.into());
     }
-    let row = new_row((id, actor), &account, &package, wish, now);
+    let row = new_row((id, actor.user_id), &account, &package, wish, now);
     credit_purchase::Entity::insert(row.clone().into_active_model())
         .exec_without_returning(&*txn)
         .await?;
@@ -148,8 +148,9 @@ pub(crate) async fn package_on_sale(
     }
 }
 
-fn new_row(
-    (id, actor): (PurchaseId, &Actor),
+/// The row of a purchase to begin, by this buyer.
+pub(crate) fn new_row(
+    (id, buyer): (PurchaseId, UserId),
     account: &credit_account::Model,
     package: &credit_package::Model,
     wish: Wish,
@@ -160,7 +161,7 @@ fn new_row(
         id,
         tenant_id: account.tenant_id,
         account_id: account.id,
-        user_id: actor.user_id,
+        user_id: buyer,
         package_id: package.id,
         package_version: package.version,
         credits: package.credits_amount,
@@ -194,7 +195,10 @@ fn new_row(
 }
 
 /// Goes on with a purchase that was written down, wherever it was left.
-async fn go_on(app: &App, row: credit_purchase::Model) -> Result<credit_purchase::Model> {
+pub(crate) async fn go_on(
+    app: &App,
+    row: credit_purchase::Model,
+) -> Result<credit_purchase::Model> {
     if let Some(id) = row.payment_intent_id.clone() {
         return learn::ask(app, row, &id).await;
     }
@@ -278,6 +282,13 @@ fn check(wish: &Wish, is_production: bool) -> Result<()> {
     let mut refuse = |field: &str, ja: &str, en: &str| {
         violations.push(Violation::new(field, ja, en));
     };
+    if wish.source == PurchaseSource::AutoPurchase {
+        refuse(
+            "input.source",
+            "AUTO_PURCHASEは指定できません。",
+            "AUTO_PURCHASE is for what nobody asks for",
+        );
+    }
     let of_page = [&wish.payment_method_id, &wish.confirmation_token_id];
     let of_page = of_page.into_iter().flatten().count();
     let is_stored = wish.method == PaymentMethodKind::StoredCard;

@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::events::{self, Event, PurchaseChanged};
 use crate::external::stripe::{Decline, Payment, PaymentState, StripeFailure};
 use crate::ids::{GrantId, PurchaseId, TypedId};
+use crate::payments::auto::attempt;
 use crate::payments::{cards, notice};
 
 /// What became of a payment here.
@@ -92,7 +93,7 @@ pub async fn learn(app: &App, payment: &Payment) -> Result<Learned> {
             Err(error) => return Err(error),
         }
     }
-    let saved = save(&mut txn, row, next, now).await?;
+    let saved = save(app, &mut txn, (row, next), now).await?;
     txn.commit().await?;
     Ok(Learned::Told(Box::new(saved)))
 }
@@ -143,7 +144,7 @@ pub(crate) async fn fail(
         failure_code: Some(code),
         ..row.clone()
     };
-    let saved = save(&mut txn, row, next, now).await?;
+    let saved = save(app, &mut txn, (row, next), now).await?;
     txn.commit().await?;
     Ok(saved)
 }
@@ -198,6 +199,7 @@ fn wants_the_buyer(row: &credit_purchase::Model, payment: &Payment) -> bool {
     let is_asked = |decline: &Decline| decline.reason() == "authentication_required";
     let is_theirs = match row.source {
         PurchaseSource::Dashboard | PurchaseSource::LowBalancePrompt => true,
+        PurchaseSource::AutoPurchase => false,
     };
     let is_stored = row.method == PaymentMethodKind::StoredCard;
     is_stored && is_theirs && payment.decline.as_ref().is_some_and(is_asked)
@@ -238,9 +240,9 @@ async fn grant(txn: &mut Txn, row: &credit_purchase::Model, now: DateTime<Utc>) 
 
 /// Writes what is new and tells the watchers; nothing when nothing is.
 async fn save(
+    app: &App,
     txn: &mut Txn,
-    row: credit_purchase::Model,
-    next: credit_purchase::Model,
+    (row, next): (credit_purchase::Model, credit_purchase::Model),
     now: DateTime<Utc>,
 ) -> Result<credit_purchase::Model> {
     if next == row {
@@ -267,6 +269,7 @@ async fn save(
         now.into(),
     ];
     db::execute(&**txn, SAVE, values).await?;
+    attempt::told(app, txn, (&row, &next), now).await?;
     let changed =
         PurchaseChanged { purchase: next.id, tenant: next.tenant_id, version: next.version };
     events::announce(txn, Event::Purchase(changed));

@@ -6,7 +6,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::app::App;
 use crate::db;
-use crate::entity::credit_purchase::{self, FailureCode, PaymentStatus};
+use crate::entity::credit_purchase::{self, FailureCode, PaymentStatus, PurchaseSource};
 use crate::entity::stripe_event;
 use crate::error::{Error, Result};
 use crate::external::stripe::{Payment, StripeFailure};
@@ -18,7 +18,8 @@ const ROWS_MAX: u64 = 200;
 const PAUSE: TimeDelta = TimeDelta::minutes(2);
 /// A request that Stripe has not taken by then never reached it: no attempt takes so long.
 const NEVER_STARTED: TimeDelta = TimeDelta::minutes(15);
-/// A buyer who has not answered their bank by then does not come back.
+/// A buyer who has not answered their bank by then does not come back. Of an automatic purchase
+/// nobody is there to answer.
 const ABANDONED: TimeDelta = TimeDelta::hours(24);
 /// So many that were not answered end a run: Stripe is away.
 const UNANSWERED_MAX: usize = 5;
@@ -83,7 +84,9 @@ async fn look(
         };
     };
     let row = learn::learned(app, row, &payment).await?;
-    if row.status != PaymentStatus::RequiresAction || age <= ABANDONED {
+    let is_automatic = row.source == PurchaseSource::AutoPurchase;
+    let is_waited_for = age <= ABANDONED && !is_automatic;
+    if row.status != PaymentStatus::RequiresAction || is_waited_for {
         return Ok(row);
     }
     match app.payments.cancel(&payment.id).await {

@@ -219,6 +219,13 @@ async fn purchases(story: &mut Story) {
     let bought = story.does(&admin, "creditPurchase", with(buy, "purchase { id }")).await;
     let confirm = with(format!("(id: {})", bought["purchase"]["id"]), "purchase { id }");
     story.does(&admin, "creditPurchaseConfirm", confirm).await;
+    let (app, tenant) = (&story.app.app, story.hotel.id);
+    crate::payments::auto::stores_card(app, tenant, "pm_card_visa", "print").await;
+    let switch = with(
+        "(input: { enabled: true, monthlyCapYen: 10000, threshold: 10, amount: 20 })",
+        "autoPurchase { enabled }",
+    );
+    story.does(&admin, "creditAutoPurchaseUpdate", switch).await;
 }
 
 async fn cards(story: &mut Story) {

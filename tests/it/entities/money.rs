@@ -3,9 +3,16 @@
 use sea_orm::DatabaseConnection;
 
 use musubi::crypto::Sealed;
+use musubi::entity::auto_purchase::AutoPurchaseReason;
+use musubi::entity::auto_purchase_attempt::{AttemptState, AutoPurchaseCause};
 use musubi::entity::plan::PlanType;
-use musubi::entity::{credit_package, credit_purchase, stored_card, stripe_event};
-use musubi::ids::{GrantId, PackageId, PurchaseId, StoredCardId, StripeEventId};
+use musubi::entity::{
+    auto_purchase, auto_purchase_attempt, credit_package, credit_purchase, stored_card,
+    stripe_event,
+};
+use musubi::ids::{
+    AutoPurchaseAttemptId, GrantId, PackageId, PurchaseId, StoredCardId, StripeEventId,
+};
 
 use super::rows::{Owner, day, now, same};
 
@@ -33,6 +40,7 @@ pub(super) async fn the_purchases(db: &DatabaseConnection, of: &Owner, grants: (
         let row = a_purchase(of, package);
         same(db, credit_purchase::Model { failure_code: Some(*code), ..row }).await;
     }
+    the_automatic_purchases(db, of, package).await;
     for is_processed in [true, false] {
         let id = StripeEventId::new();
         let row = stripe_event::Model {
@@ -72,6 +80,57 @@ pub(super) async fn the_cards(db: &DatabaseConnection, of: &Owner) {
             removed_at: (!is_default).then(now),
         };
         same(db, row).await;
+    }
+}
+
+async fn the_automatic_purchases(db: &DatabaseConnection, of: &Owner, package: PackageId) {
+    let settings = auto_purchase::Model {
+        account_id: of.account,
+        tenant_id: of.tenant,
+        user_id: of.user,
+        monthly_cap: 10_000,
+        failures: 3,
+        failed_card: Some("print".into()),
+        failed_at: Some(now()),
+        suspended_at: Some(now()),
+        blocked_reason: Some(AutoPurchaseReason::CardDeclined),
+        blocked_at: Some(now()),
+        created_at: now(),
+        updated_at: now(),
+    };
+    same(db, settings).await;
+    for state in AttemptState::ALL {
+        for (cause, reason) in
+            AutoPurchaseCause::ALL.iter().cycle().zip(AutoPurchaseReason::ALL.iter())
+        {
+            let is_failed = *state == AttemptState::Failed;
+            let is_open = *state == AttemptState::Open;
+            let is_first = *reason == AutoPurchaseReason::NoCard;
+            if !is_failed && !is_first {
+                continue;
+            }
+            let purchase = a_purchase(of, package);
+            let purchase_id = purchase.id;
+            same(db, purchase).await;
+            let row = auto_purchase_attempt::Model {
+                id: AutoPurchaseAttemptId::new(),
+                account_id: of.account,
+                tenant_id: of.tenant,
+                purchase_id,
+                cause: *cause,
+                balance_before: 50,
+                held_before: 2,
+                threshold: 50,
+                needed: 4,
+                card: "print".into(),
+                amount: 500,
+                state: *state,
+                reason: is_failed.then_some(*reason),
+                created_at: now(),
+                ended_at: (!is_open).then(now),
+            };
+            same(db, row).await;
+        }
     }
 }
 

@@ -68,6 +68,7 @@ const RIGHTS: &str = "
     Mutation.cardRemove                 -     -        -        +      +         -
     Mutation.cardSetupBegin             -     -        -        +      +         -
     Mutation.cardSetupConfirm           -     -        -        +      +         -
+    Mutation.creditAutoPurchaseUpdate   -     -        -        +      +         -
     Mutation.creditBonusGrant           -     -        -        -      +         -
     Mutation.creditPackageCreate        -     -        -        -      +         -
     Mutation.creditPackageRetire        -     -        -        -      +         -

@@ -32,6 +32,25 @@ pub(super) async fn buy(server: &TestServer, words: &mut BTreeMap<&'static str, 
                   WHERE id = $1";
     set(server, failed, vec![row.into(), secret.into()]).await;
     words.insert("purchase", id);
+    buy_by_itself(server, row).await;
+}
+
+/// Automatic purchase as it stands after a failure of a moment ago.
+async fn buy_by_itself(server: &TestServer, purchase: PurchaseId) {
+    let settings = "INSERT INTO auto_purchases (account_id, tenant_id, user_id, monthly_cap,
+                    failures, failed_card, failed_at, blocked_reason, blocked_at, created_at,
+                    updated_at)
+                    SELECT account_id, tenant_id, user_id, 10000, 1, 'print', $2, 'CARD_DECLINED',
+                    $2, $2, $2 FROM credit_purchases WHERE id = $1";
+    let now = server.app.app.clock.db_now();
+    set(server, settings, vec![purchase.into(), now.into()]).await;
+    let attempt =
+        "INSERT INTO auto_purchase_attempts (id, account_id, tenant_id, purchase_id, cause,
+                   balance_before, held_before, threshold, needed, card, amount, state, reason,
+                   created_at, ended_at)
+                   SELECT id, account_id, tenant_id, id, 'CHARGE', 50, 2, 50, 0, 'print', amount,
+                   'FAILED', 'CARD_DECLINED', $2, $2 FROM credit_purchases WHERE id = $1";
+    set(server, attempt, vec![purchase.into(), now.into()]).await;
 }
 
 /// A card that was just stored.

@@ -28,6 +28,8 @@ text_enum! {
         PaymentUngranted = "PAYMENT_UNGRANTED",
         /// Credits were to be bought by themselves, and were not.
         AutoPurchaseFailed = "AUTO_PURCHASE_FAILED",
+        /// A purchase failed when its buyer was not there any more to be told so.
+        PaymentFailed = "PAYMENT_FAILED",
     }
 }
 

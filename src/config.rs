@@ -18,8 +18,8 @@ use ipnet::IpNet;
 use crate::crypto::{Key, random_secret};
 use crate::error::{Error, Result};
 pub use settings::{
-    DbSettings, EmailSettings, Environment, LimitSettings, OauthClient, OauthSettings, Secret,
-    StripeSettings,
+    DbSettings, EmailSettings, Environment, Issuer, LimitSettings, OauthClient, OauthSettings,
+    Secret, StripeSettings,
 };
 
 /// The program's release.
@@ -58,6 +58,8 @@ pub struct Config {
     pub email: EmailSettings,
     /// How money comes in.
     pub stripe: StripeSettings,
+    /// Who issues receipts; without, there are none.
+    pub receipts: Option<Issuer>,
     /// Who else tells who people are.
     pub oauth: OauthSettings,
     /// How callers are limited.
@@ -191,6 +193,7 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
                 .unwrap_or_else(|| "https://api.openai.com/v1".to_owned()),
             email,
             stripe,
+            receipts: self.issuer(is_production),
             oauth,
             limits,
             hold_lease: Duration::from_secs(lease),
@@ -332,6 +335,31 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             webhook_secrets: webhook_secrets.into_iter().map(Secret).collect(),
             api_base: self.text("STRIPE_API_BASE"),
         }
+    }
+
+    /// All of it or nothing; in development somebody who is nobody.
+    fn issuer(&mut self, is_production: bool) -> Option<Issuer> {
+        let name = self.text("RECEIPT_ISSUER_NAME");
+        let address = self.text("RECEIPT_ISSUER_ADDRESS");
+        let registration_number = self.text("INVOICE_REGISTRATION_NUMBER");
+        let (name, address, registration_number) = match (name, address, registration_number) {
+            (Some(name), Some(address), Some(number)) => (name, address, number),
+            (None, None, None) => return (!is_production).then(Issuer::sample),
+            _ => {
+                let others = "belongs with RECEIPT_ISSUER_ADDRESS and INVOICE_REGISTRATION_NUMBER";
+                self.problem("RECEIPT_ISSUER_NAME", others);
+                return None;
+            }
+        };
+        // What has room on a receipt.
+        if name.chars().count() > 60 || address.chars().count() > 120 {
+            self.problem("RECEIPT_ISSUER_NAME", "has 60 characters at most, the address 120");
+        }
+        let digits = registration_number.strip_prefix('T').unwrap_or_default();
+        if digits.len() != 13 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+            self.problem("INVOICE_REGISTRATION_NUMBER", "is not T and thirteen digits");
+        }
+        Some(Issuer { name, address, registration_number })
     }
 
     fn oauth(&mut self) -> OauthSettings {

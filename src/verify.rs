@@ -247,6 +247,15 @@ const RULES: &[Rule] = &[
               OR (p.status IN ('PENDING', 'REQUIRES_ACTION')) <> (a.state = 'OPEN')",
     },
     Rule {
+        name: "the numbers of receipts have no gaps",
+        sql: "SELECT r.purchase_id AS id, s.last AS expected,
+              (SELECT COUNT(*) FROM credit_receipts) AS actual
+              FROM receipt_series s JOIN credit_receipts r
+              ON r.number = (SELECT MAX(number) FROM credit_receipts)
+              WHERE s.name = 'RECEIPT' AND (s.last <> r.number
+              OR s.last <> (SELECT COUNT(*) FROM credit_receipts))",
+    },
+    Rule {
         name: "a period has one reset",
         sql: "SELECT account_id AS id, CAST(1 AS bigint) AS expected,
               CAST(COUNT(*) AS bigint) AS actual

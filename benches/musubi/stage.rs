@@ -136,6 +136,7 @@ pub(crate) fn config(database_url: &str) -> Config {
         openai_api_key: None,
         openai_base_url: "http://127.0.0.1:9/v1".to_owned(),
         email: EmailSettings::default(),
+        receipts: None,
         oauth: OauthSettings::default(),
         limits: LimitSettings { is_on: false, ..LimitSettings::default() },
         stripe: StripeSettings::default(),

@@ -81,6 +81,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("Query.creditPackages", Needs(CreditsRead)),
     ("Query.creditPurchase", Needs(MoneyManage)),
     ("Query.creditPurchaseQuote", Needs(MoneyManage)),
+    ("Query.creditPurchaseReceipt", Needs(MoneyManage)),
     ("Query.creditPurchases", Needs(MoneyManage)),
     ("Query.node", SignedIn),
     ("Query.nodes", SignedIn),

@@ -61,6 +61,28 @@ pub struct StripeSettings {
     pub api_base: Option<String>,
 }
 
+/// Who issues receipts: what a 適格請求書 says of its issuer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issuer {
+    /// The name under which the business is registered.
+    pub name: String,
+    /// Its address.
+    pub address: String,
+    /// T and thirteen digits.
+    pub registration_number: String,
+}
+
+impl Issuer {
+    /// For development; nobody has this number.
+    pub fn sample() -> Self {
+        Self {
+            name: "株式会社むすび（見本）".to_owned(),
+            address: "〒100-0000 東京都千代田区見本町1-2-3".to_owned(),
+            registration_number: "T0000000000000".to_owned(),
+        }
+    }
+}
+
 /// Who else tells who people are; none is not offered.
 #[derive(Clone, Debug, Default)]
 pub struct OauthSettings {

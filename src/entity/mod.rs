@@ -91,5 +91,7 @@ pub mod stored_card;
 pub mod auto_purchase;
 /// Purchases that we tried to make by ourselves.
 pub mod auto_purchase_attempt;
+/// Receipts of purchases.
+pub mod credit_receipt;
 /// What Stripe told us.
 pub mod stripe_event;

@@ -27,6 +27,8 @@ pub struct Model {
     /// Hundredths of a point, 0 to 10 000; none: the month had no runs.
     pub efficiency_score: Option<i64>,
     pub created_at: DateTime<Utc>,
+    /// When it was told to the tenant, or that there is nothing to tell; none: it is still to come.
+    pub noticed_at: Option<DateTime<Utc>>,
 }
 
 /// None: relations are read by loaders.

@@ -17,7 +17,7 @@ use crate::identity::graphql::{
 use crate::limits::graphql::LimitMutation;
 use crate::payments::graphql::auto::AutoPurchaseMutation;
 use crate::payments::graphql::{
-    CardMutation, CardQuery, PaymentMutation, PaymentQuery, PaymentSubscription,
+    CardMutation, CardQuery, PaymentMutation, PaymentQuery, PaymentSubscription, ReceiptQuery,
 };
 
 /// Everything that can be read. Each field is null when it fails, with the reason in `errors`.
@@ -31,6 +31,7 @@ pub struct Query(
     CreditCatalogQuery,
     PaymentQuery,
     CardQuery,
+    ReceiptQuery,
     AiQuery,
     AnomalyQuery,
     AuditQuery,

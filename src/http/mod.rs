@@ -43,6 +43,7 @@ mod operation;
 mod overload;
 mod perimeter;
 mod presence;
+mod receipt;
 mod reply;
 mod server;
 mod webhook;
@@ -98,6 +99,7 @@ struct Inner {
     perimeter: Perimeter,
     documents: Documents,
     presence: Arc<Presence>,
+    printing: receipt::Printing,
     graphiql: Option<Prefiller>,
     health: health::Health,
     is_draining: AtomicBool,
@@ -113,6 +115,7 @@ impl Shared {
             room: Room::new(&setup.limits),
             perimeter: Perimeter::default(),
             presence: Arc::default(),
+            printing: receipt::Printing::default(),
             limits: setup.limits,
             graphiql: setup.graphiql,
             is_draining: AtomicBool::new(false),
@@ -144,6 +147,11 @@ impl Shared {
     /// Which documents callers may run.
     fn documents(&self) -> &Documents {
         &self.0.documents
+    }
+
+    /// The drawing of receipts.
+    fn printing(&self) -> &receipt::Printing {
+        &self.0.printing
     }
 
     /// Who has sockets open here.
@@ -193,6 +201,7 @@ fn router(shared: &Shared) -> Router {
         .route("/graphql", any(graphql_http::answer))
         .route("/graphiql", get(graphiql::page))
         .route("/graphiql/assets/{name}", get(graphiql::asset))
+        .route("/receipt", get(receipt::download))
         .route("/webhook/stripe", post(webhook::stripe))
         .route("/health", get(health::report))
         .route("/health/live", get(health::live))

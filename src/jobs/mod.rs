@@ -19,7 +19,7 @@ use crate::credits::watch as balances;
 use crate::error::Result;
 use crate::mail;
 use crate::payments::auto::work as auto;
-use crate::payments::cards;
+use crate::payments::{cards, reset_notice};
 use crate::payments::service::{inbox, reconcile};
 use crate::queue;
 
@@ -74,6 +74,13 @@ pub static JOBS: &[Job] = &[
         schedule: "*/5 * * * *",
         zone: chrono_tz::UTC,
         run: |app| Box::pin(reconcile::reconcile(app)),
+    },
+    // After the full hour's resets.
+    Job {
+        name: "reset-notices",
+        schedule: "2-59/10 * * * *",
+        zone: chrono_tz::UTC,
+        run: |app| Box::pin(reset_notice::tell_all(app)),
     },
     Job {
         name: "cleanup",

@@ -12,8 +12,10 @@ pub mod cards;
 pub mod error;
 pub mod graphql;
 pub mod price;
+pub mod receipts;
 
 mod notice;
+pub mod reset_notice;
 pub mod service {
     //! What can be done with purchases, a file for each use case.
     pub mod buy;

@@ -1,16 +1,24 @@
 //! The mails of payments, in Japanese and English: written with what they tell of, once.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::EntityTrait;
+use serde_json::json;
 
+use crate::alerts::{self, AlertKind, NewAlert};
 use crate::app::App;
 use crate::db::Txn;
-use crate::entity::credit_purchase::PurchaseSource;
-use crate::entity::{credit_purchase, user};
+use crate::entity::alert::AlertSeverity;
+use crate::entity::credit_purchase::{self, PaymentStatus, PurchaseSource};
+use crate::entity::user;
 use crate::error::{Lang, Result};
 use crate::external::mail::Mail;
 use crate::identity;
+use crate::ids::UserId;
 use crate::mail;
 use crate::payments::error::explain;
+
+/// The buyer's own request has ended by then, and told them.
+const ANSWERED: TimeDelta = TimeDelta::minutes(1);
 
 /// Tells the buyer that their credits are there; of an automatic purchase, that they were bought.
 pub(crate) async fn credits_added(
@@ -49,7 +57,7 @@ pub(crate) async fn credits_added(
             ),
         ),
     };
-    send(app, txn, row, (format!("credits-added:{id}"), words)).await
+    tell(app, txn, row, (format!("credits-added:{id}"), words)).await
 }
 
 /// Tells who set automatic purchase up that it failed, and whether it goes on.
@@ -93,22 +101,76 @@ pub(crate) async fn auto_purchase_failed(
             ),
         )
     };
-    send(app, txn, row, (format!("auto-purchase-failed:{id}"), words)).await
+    tell(app, txn, row, (format!("auto-purchase-failed:{id}"), words)).await
+}
+
+/// Tells the buyer, and the tenant by an alert, that a purchase failed, when no request of theirs
+/// is there any more to be told so: their bank refused, or nobody knew for long. Nothing when it
+/// had failed before.
+pub(crate) async fn payment_failed(
+    app: &App,
+    txn: &mut Txn,
+    (before, after): (&credit_purchase::Model, &credit_purchase::Model),
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let is_new = before.status != PaymentStatus::Failed && after.status == PaymentStatus::Failed;
+    let is_asking = before.status == PaymentStatus::Pending && now - before.created_at < ANSWERED;
+    // Automatic purchases tell their own failures.
+    let is_ours = after.source != PurchaseSource::AutoPurchase && !is_asking;
+    let Some(code) = after.failure_code.filter(|_| is_new && is_ours) else { return Ok(()) };
+    let alert = NewAlert {
+        tenant: Some(after.tenant_id),
+        kind: AlertKind::PaymentFailed,
+        severity: AlertSeverity::High,
+        dedupe_key: format!("{}:{}", AlertKind::PaymentFailed, after.id),
+        data: json!({ "purchase": after.id.to_string(), "amount": after.amount,
+                      "failureCode": code }),
+    };
+    alerts::raise(txn, alert, now).await?;
+    let (credits, amount, id) = (grouped(after.credits), grouped(after.amount), after.id);
+    let words = |lang: Lang| {
+        let why = explain(code, lang);
+        (
+            lang.pick("お支払いが完了しませんでした", "Your payment did not go through"),
+            lang.pick(
+                format!(
+                    "{credits}クレジット（{amount}円、税込）のお支払いが完了しませんでした。\n\
+                     クレジットは追加されていません。\n\n理由: {why}\n購入番号: {id}\n"
+                ),
+                format!(
+                    "Your payment for {credits} credits ({amount} yen, tax included) did not go \
+                     through. No credits were added.\n\nReason: {why}\nPurchase: {id}\n"
+                ),
+            ),
+        )
+    };
+    tell(app, txn, after, (format!("payment-failed:{id}"), words)).await
 }
 
 /// Writes to the buyer, once for a key. Whoever has left, or cannot be sent mail, is told nothing:
 /// nothing waits for that.
-async fn send(
+async fn tell(
     app: &App,
     txn: &mut Txn,
     row: &credit_purchase::Model,
     (key, words): (String, impl Fn(Lang) -> (String, String)),
 ) -> Result<()> {
-    let buyer = user::Entity::find_by_id(row.user_id).one(&**txn).await?;
-    let Some(buyer) = buyer.filter(|buyer| buyer.deleted_at.is_none()) else { return Ok(()) };
-    let Ok(to) = identity::email_of(app, &buyer) else { return Ok(()) };
-    let (subject, text) = words(Lang::from_accept_language(&buyer.locale));
+    let Some((to, lang)) = reach(app, txn, row.user_id).await? else { return Ok(()) };
+    let (subject, text) = words(lang);
     let mail = Mail { to, subject, text, html: None, expires_at: None };
+    send(app, txn, mail, key).await
+}
+
+/// Where somebody gets mail, and in which language; none when they have left or have no address.
+async fn reach(app: &App, txn: &Txn, id: UserId) -> Result<Option<(String, Lang)>> {
+    let buyer = user::Entity::find_by_id(id).one(&**txn).await?;
+    let Some(buyer) = buyer.filter(|buyer| buyer.deleted_at.is_none()) else { return Ok(None) };
+    let Ok(to) = identity::email_of(app, &buyer) else { return Ok(None) };
+    Ok(Some((to, Lang::from_accept_language(&buyer.locale))))
+}
+
+/// Has a mail sent, once for its key; one that no server would take is left.
+pub(crate) async fn send(app: &App, txn: &mut Txn, mail: Mail, key: String) -> Result<()> {
     if mail.check().is_err() {
         return Ok(());
     }
@@ -116,7 +178,7 @@ async fn send(
 }
 
 /// A number with a comma between thousands.
-fn grouped(number: i64) -> String {
+pub(crate) fn grouped(number: i64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {

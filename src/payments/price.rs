@@ -31,14 +31,19 @@ impl Price {
         // No discount can be told from a price of which all was taken off.
         let kept = WHOLE - package.discount_rate;
         let subtotal = if kept > 0 { share(total, WHOLE, kept) } else { total };
-        let tax = i128::from(total) * i128::from(tax_rate) / i128::from(WHOLE + tax_rate);
         Self {
             subtotal,
             discount: subtotal - total,
             discount_rate: package.discount_rate,
             total,
-            tax: i64::try_from(tax).unwrap_or(0),
+            tax: tax_in(total, tax_rate),
             tax_rate,
         }
     }
+}
+
+/// The tax in an amount that includes it, rounded down once.
+pub(crate) fn tax_in(amount: i64, tax_rate: i64) -> i64 {
+    let tax = i128::from(amount) * i128::from(tax_rate) / i128::from(WHOLE + tax_rate);
+    i64::try_from(tax).unwrap_or(0)
 }

@@ -4,10 +4,13 @@ pub(crate) mod auto;
 mod buying;
 mod card_purchases;
 pub(crate) mod cards;
+mod currencies;
 mod events;
 mod lists;
 mod lost;
+mod notices;
 mod price;
+mod receipts;
 mod refunds;
 mod webhook;
 

@@ -195,6 +195,8 @@ async fn grant_first_month(
         most_used_function: None,
         efficiency_score: None,
         created_at: now,
+        // Whoever opened the account is there.
+        noticed_at: Some(now),
     };
     let about = About { reference: Some(reset.id.0), ..About::default() };
     monthly_reset::Entity::insert(reset.into_active_model()).exec_without_returning(&**txn).await?;

@@ -168,6 +168,7 @@ impl Calendar {
         let previous_balance = open.book.current;
         let carried_over = carry_over(open, (plan.carry_over, plan.carry_over_cap), now);
         let credits = credits.min(BALANCE_MAX - open.book.current).max(0);
+        let is_last = self.periods.last() == Some(&period);
         let id = ResetId::new();
         if credits > 0 {
             let grant = free_grant(open.account.id, credits, period, now);
@@ -187,6 +188,8 @@ impl Calendar {
             most_used_function: month.most_used,
             efficiency_score: efficiency::score(&month, free_before).map(|score| score.hundredths),
             created_at: now,
+            // Of months that were missed, the last is told.
+            noticed_at: (credits == 0 || !is_last).then_some(now),
         })
     }
 }

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     ACCOUNT, Answer, Card, Decline, Method, NewPayment, NewSetup, PURCHASE, Payment, Payments,
-    Setup, StripeFailure, TENANT, read_decline, read_payment,
+    Setup, StripeFailure, TENANT, read_decline, read_payment, to_stripe,
 };
 use crate::config::Secret;
 use crate::external::http_client::{http_client, root_cause};
@@ -282,7 +282,9 @@ impl Payments for StripeClient {
 fn payment_request(new: &NewPayment) -> Result<RequestBuilder, StripeFailure> {
     let unknown = |_| StripeFailure::Refused(format!("no currency {}", new.currency));
     let currency: Currency = new.currency.to_lowercase().parse().map_err(unknown)?;
-    let mut request = CreatePaymentIntent::new(new.amount, currency)
+    let amount = to_stripe(new.amount, &new.currency);
+    let amount = amount.ok_or_else(|| StripeFailure::Refused("no such amount".to_owned()))?;
+    let mut request = CreatePaymentIntent::new(amount, currency)
         .confirm(true)
         .customer(new.customer.clone())
         .allowed_payment_method_types(vec![PaymentIntentAllowedPaymentMethodTypes::Card])

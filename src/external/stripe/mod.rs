@@ -5,6 +5,7 @@
 //! new value in a field that we do not know is no fault. No card number ever comes here: pages give
 //! it to Stripe and us an id.
 
+mod amount;
 mod cards;
 mod client;
 mod sandbox;
@@ -13,6 +14,7 @@ mod signature;
 
 use futures_util::future::BoxFuture;
 
+pub use amount::{from_stripe, to_stripe};
 pub use cards::{Card, NewSetup, Setup, read_card, read_setup};
 pub use client::{InvalidStripe, StripeClient, StripeOptions};
 pub use sandbox::SandboxPayments;
@@ -187,12 +189,13 @@ pub fn read_payment(json: &Json) -> Option<Payment> {
     if json["object"] != "payment_intent" {
         return None;
     }
+    let currency = json["currency"].as_str()?.to_uppercase();
     Some(Payment {
         id: text(&json["id"])?,
         state: read_state(&json["status"])?,
-        amount: json["amount"].as_i64()?,
-        received: json["amount_received"].as_i64().unwrap_or(0),
-        currency: json["currency"].as_str()?.to_uppercase(),
+        amount: from_stripe(json["amount"].as_i64()?, &currency)?,
+        received: from_stripe(json["amount_received"].as_i64().unwrap_or(0), &currency)?,
+        currency,
         is_live: json["livemode"].as_bool()?,
         purchase: text(&json["metadata"][PURCHASE]),
         account: text(&json["metadata"][ACCOUNT]),

@@ -55,6 +55,12 @@ pub fn billing_email(app: &App, actor: &Actor, row: &tenant::Model) -> Result<Op
     open(app, actor, row, ("billing_email", row.billing_email.as_ref()))
 }
 
+/// Where bills go, for what we send there.
+pub(crate) fn billing_address(app: &App, row: &tenant::Model) -> Result<Option<String>> {
+    let sealed = row.billing_email.as_ref();
+    sealed.map(|sealed| app.crypto.open(place(row.id, "billing_email"), sealed)).transpose()
+}
+
 /// The tenant at Stripe, for platform admins.
 pub fn stripe_customer<'a>(actor: &Actor, row: &'a tenant::Model) -> Option<&'a str> {
     row.stripe_customer_id.as_deref().filter(|_| actor.may(Permission::Platform))

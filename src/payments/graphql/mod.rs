@@ -4,6 +4,7 @@ pub mod cards;
 pub mod auto;
 pub mod list;
 pub mod purchase;
+mod receipts;
 
 use async_graphql::{Context, ID, InputObject, Object, Result, Subscription};
 use futures_util::{Stream, StreamExt};
@@ -26,6 +27,7 @@ use purchase::{CreditPurchaseQuote, PaymentMethodKind, PurchaseSource};
 
 pub use cards::{CardMutation, CardQuery, StoredCard};
 pub use purchase::CreditPurchase;
+pub use receipts::{CreditPurchaseReceipt, ReceiptQuery};
 
 /// A package to buy.
 #[derive(Debug, InputObject)]

@@ -93,6 +93,7 @@ pub async fn learn(app: &App, payment: &Payment) -> Result<Learned> {
             Err(error) => return Err(error),
         }
     }
+    notice::payment_failed(app, &mut txn, (&row, &next), now).await?;
     let saved = save(app, &mut txn, (row, next), now).await?;
     txn.commit().await?;
     Ok(Learned::Told(Box::new(saved)))
@@ -144,6 +145,7 @@ pub(crate) async fn fail(
         failure_code: Some(code),
         ..row.clone()
     };
+    notice::payment_failed(app, &mut txn, (&row, &next), now).await?;
     let saved = save(app, &mut txn, (row, next), now).await?;
     txn.commit().await?;
     Ok(saved)

@@ -10,7 +10,7 @@ use crate::entity::credit_purchase::{self, PaymentStatus};
 use crate::entity::credit_withdrawal::WithdrawalReason;
 use crate::error::{Error, Result};
 use crate::events::{self, Event, PurchaseChanged};
-use crate::external::stripe::{ACCOUNT, PURCHASE};
+use crate::external::stripe::{ACCOUNT, PURCHASE, from_stripe};
 use crate::ids::{PurchaseId, TypedId};
 use crate::money::share;
 use crate::payments::service::learn;
@@ -68,13 +68,14 @@ pub(crate) async fn learn_refund(app: &App, json: &Json, is_live: bool) -> Resul
 fn read(json: &Json, is_live: bool) -> Option<Charge> {
     let text = |value: &Json| value.as_str().map(str::to_owned);
     let purchase = json["metadata"][PURCHASE].as_str()?;
+    let currency = json["currency"].as_str()?.to_uppercase();
     Some(Charge {
         purchase: PurchaseId::parse(purchase).ok()?,
         account: text(&json["metadata"][ACCOUNT]),
         payment: text(&json["payment_intent"])?,
-        amount: json["amount"].as_i64()?,
-        refunded: json["amount_refunded"].as_i64()?,
-        currency: json["currency"].as_str()?.to_uppercase(),
+        amount: from_stripe(json["amount"].as_i64()?, &currency)?,
+        refunded: from_stripe(json["amount_refunded"].as_i64()?, &currency)?,
+        currency,
         is_live: json["livemode"].as_bool()? && is_live,
     })
 }

@@ -7,8 +7,8 @@ use musubi::entity::auto_purchase::AutoPurchaseReason;
 use musubi::entity::auto_purchase_attempt::{AttemptState, AutoPurchaseCause};
 use musubi::entity::plan::PlanType;
 use musubi::entity::{
-    auto_purchase, auto_purchase_attempt, credit_package, credit_purchase, stored_card,
-    stripe_event,
+    auto_purchase, auto_purchase_attempt, credit_package, credit_purchase, credit_receipt,
+    stored_card, stripe_event,
 };
 use musubi::ids::{
     AutoPurchaseAttemptId, GrantId, PackageId, PurchaseId, StoredCardId, StripeEventId,
@@ -41,6 +41,21 @@ pub(super) async fn the_purchases(db: &DatabaseConnection, of: &Owner, grants: (
         same(db, credit_purchase::Model { failure_code: Some(*code), ..row }).await;
     }
     the_automatic_purchases(db, of, package).await;
+    for (number, is_delivered) in [(1, true), (2, false)] {
+        let purchase = a_purchase(of, package);
+        same(db, purchase.clone()).await;
+        let row = credit_receipt::Model {
+            purchase_id: purchase.id,
+            tenant_id: of.tenant,
+            number,
+            issuer_name: "株式会社むすび".into(),
+            issuer_address: "東京都千代田区見本町1-2-3".into(),
+            registration_number: "T1234567890123".into(),
+            issued_at: now(),
+            delivered_at: is_delivered.then(now),
+        };
+        same(db, row).await;
+    }
     for is_processed in [true, false] {
         let id = StripeEventId::new();
         let row = stripe_event::Model {

@@ -450,6 +450,7 @@ pub(super) async fn the_months(db: &DatabaseConnection, account: AccountId, user
             most_used_function: Some(function_type),
             efficiency_score: Some(8_712),
             created_at: now(),
+            noticed_at: Some(now()),
         },
     )
     .await;

@@ -219,6 +219,13 @@ pub(super) const PLACES: &[Place] = &[
         "query ($id: ID!) { it: creditPurchaseQuote(packageId: $id) { taxRate } }",
     ),
     (
+        "Query.creditPurchaseReceipt(purchaseId)",
+        &[Purchase],
+        Refused,
+        Admin,
+        "query ($id: ID!) { it: creditPurchaseReceipt(purchaseId: $id) { number } }",
+    ),
+    (
         "Query.creditPurchases(where.id)",
         &[Purchase],
         Empty,

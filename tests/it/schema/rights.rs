@@ -48,6 +48,7 @@ const RIGHTS: &str = "
     Query.creditPackages                +     +        +        +      +         +
     Query.creditPurchase                -     -        -        +      +         -
     Query.creditPurchaseQuote           -     -        -        +      +         -
+    Query.creditPurchaseReceipt         -     -        -        +      +         -
     Query.creditPurchases               -     -        -        +      +         -
     Query.node                          +     +        +        +      +         +
     Query.nodes                         +     +        +        +      +         +

@@ -21,7 +21,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use musubi::app::{App, External};
 use musubi::clock::Clock;
 use musubi::config::{
-    Config, DbSettings, EmailSettings, Environment, LimitSettings, OauthSettings, Secret,
+    Config, DbSettings, EmailSettings, Environment, Issuer, LimitSettings, OauthSettings, Secret,
     StripeSettings,
 };
 use musubi::crypto::Key;
@@ -70,6 +70,7 @@ pub(crate) struct Setting {
     allowed_origins: Vec<String>,
     limits: bool,
     no_redis: bool,
+    no_receipts: bool,
     patience: Option<Duration>,
 }
 
@@ -150,6 +151,11 @@ impl Setting {
         Self { no_redis: true, ..self }
     }
 
+    /// Nobody issues receipts.
+    pub(crate) fn no_receipts(self) -> Self {
+        Self { no_receipts: true, ..self }
+    }
+
     /// As real customers are served.
     pub(crate) fn production(self) -> Self {
         Self { environment: Some(Environment::Production), ..self }
@@ -164,6 +170,7 @@ impl Setting {
         config.limits.is_on = self.limits;
         config.limits.redis_patience = self.patience.unwrap_or(config.limits.redis_patience);
         config.stripe = self.stripe;
+        config.receipts = config.receipts.filter(|_| !self.no_receipts);
         config.allowed_origins = self.allowed_origins;
         config.environment = self.environment.unwrap_or(config.environment);
         config.hold_lease = self.lease.unwrap_or(config.hold_lease);
@@ -248,6 +255,7 @@ pub(crate) fn config(database_url: String) -> Config {
         openai_api_key: None,
         openai_base_url: "http://127.0.0.1:9/v1".to_owned(),
         email: EmailSettings::default(),
+        receipts: Some(Issuer::sample()),
         oauth: OauthSettings::default(),
         limits,
         stripe: StripeSettings::default(),

@@ -329,11 +329,16 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         if publishable_key.as_deref().is_some_and(|key| !key.starts_with("pk_")) {
             self.problem("STRIPE_PUBLISHABLE_KEY", "is not pk_…");
         }
+        let invoice_days = self.number("INVOICE_DAYS", 30).unwrap_or(30);
+        if !(1..=365).contains(&invoice_days) {
+            self.problem("INVOICE_DAYS", "is 1 to 365");
+        }
         StripeSettings {
             secret_key: secret_key.map(Secret),
             publishable_key,
             webhook_secrets: webhook_secrets.into_iter().map(Secret).collect(),
             api_base: self.text("STRIPE_API_BASE"),
+            invoice_days,
         }
     }
 

@@ -149,6 +149,8 @@ ids! {
     AutoPurchaseAttemptId = "attempt";
     /// Something that Stripe told us.
     StripeEventId = "stripe";
+    /// A payment that somebody disputes.
+    DisputeId = "dispute";
     /// A plan's version.
     PlanId = "plan";
     /// A price's version.

@@ -42,6 +42,8 @@ text_enum! {
         AutoPurchaseFailed = "AUTO_PURCHASE_FAILED",
         /// Automatic purchase goes on, as another card is the default.
         AutoPurchaseResumed = "AUTO_PURCHASE_RESUMED",
+        /// Somebody gave an unpaid purchase up.
+        CreditPurchaseCancelled = "CREDIT_PURCHASE_CANCELLED",
         /// How many calls of a tenant may run at once was set.
         TenantRunningMaxSet = "TENANT_RUNNING_MAX_SET",
         /// A tenant's limit of a function was set.
@@ -135,6 +137,7 @@ impl Action {
             | Self::AutoPurchased
             | Self::AutoPurchaseFailed
             | Self::AutoPurchaseResumed
+            | Self::CreditPurchaseCancelled
             | Self::TenantPlanSet
             | Self::TenantRunningMaxSet
             | Self::TenantFunctionLimitSet
@@ -221,6 +224,7 @@ impl Action {
             | Self::AutoPurchaseChanged
             | Self::AutoPurchased
             | Self::AutoPurchaseResumed
+            | Self::CreditPurchaseCancelled
             | Self::AnomalousUsage
             | Self::AnomalousUsageCritical
             | Self::BlockLifted

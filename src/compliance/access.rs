@@ -46,6 +46,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("Mutation.creditPackageRetire", Needs(Platform)),
     ("Mutation.creditPackageUpdate", Needs(Platform)),
     ("Mutation.creditPurchase", Needs(MoneyManage)),
+    ("Mutation.creditPurchaseCancel", Needs(MoneyManage)),
     ("Mutation.creditPurchaseConfirm", Needs(MoneyManage)),
     ("Mutation.creditRefund", Needs(Platform)),
     ("Mutation.membershipInvitationRevoke", Needs(MembersManage)),

@@ -124,6 +124,9 @@ pub async fn audit_trail(app: &App, chain: Uuid, extent: Extent) -> Result<Check
 pub const SEALED: &[(&str, &str, &str)] = &[
     ("ai_executions", "id", "parameters"),
     ("ai_executions", "id", "result"),
+    ("credit_invoices", "purchase_id", "email"),
+    ("credit_invoices", "purchase_id", "hosted_url"),
+    ("credit_invoices", "purchase_id", "pdf_url"),
     ("credit_purchases", "id", "client_secret"),
     ("invitations", "id", "email"),
     ("queue_items", "id", "payload"),

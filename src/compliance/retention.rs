@@ -62,6 +62,19 @@ pub const TABLE: &[Retention] = &[
         ),
     },
     Retention {
+        // The invoice itself stays beside its purchase.
+        what: "addresses of invoices",
+        days: 400,
+        oldest: "SELECT updated_at AS oldest FROM credit_invoices WHERE email IS NOT NULL
+                 AND status IN ('PAID', 'VOID') ORDER BY updated_at LIMIT 1",
+        removal: Removal::Rows(
+            "UPDATE credit_invoices SET email = NULL, hosted_url = NULL, pdf_url = NULL
+             WHERE purchase_id IN
+             (SELECT purchase_id FROM credit_invoices WHERE email IS NOT NULL
+              AND status IN ('PAID', 'VOID') AND updated_at < $1 LIMIT $2)",
+        ),
+    },
+    Retention {
         what: "alerts",
         days: 400,
         oldest: "SELECT created_at AS oldest FROM alerts ORDER BY created_at LIMIT 1",

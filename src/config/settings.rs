@@ -49,7 +49,7 @@ pub struct EmailSettings {
 }
 
 /// How money comes in.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct StripeSettings {
     /// Our secret key; none is the sandbox.
     pub secret_key: Option<Secret>,
@@ -59,6 +59,20 @@ pub struct StripeSettings {
     pub webhook_secrets: Vec<Secret>,
     /// Where Stripe is asked; none is Stripe itself.
     pub api_base: Option<String>,
+    /// Days that the payer of an invoice has.
+    pub invoice_days: u16,
+}
+
+impl Default for StripeSettings {
+    fn default() -> Self {
+        Self {
+            secret_key: None,
+            publishable_key: None,
+            webhook_secrets: Vec::new(),
+            api_base: None,
+            invoice_days: 30,
+        }
+    }
 }
 
 /// Who issues receipts: what a 適格請求書 says of its issuer.

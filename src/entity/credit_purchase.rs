@@ -90,6 +90,8 @@ text_enum! {
         Stripe = "STRIPE",
         /// A card that Stripe keeps for the tenant.
         StoredCard = "STORED_CARD",
+        /// An invoice that Stripe sends, for companies.
+        Invoice = "INVOICE",
     }
 }
 
@@ -118,8 +120,12 @@ text_enum! {
         Failed = "FAILED",
         /// Given up before it was paid.
         Cancelled = "CANCELLED",
+        /// Its invoice was not paid in time; it still may be.
+        Overdue = "OVERDUE",
         /// Paid once, and all of the money went back.
         Refunded = "REFUNDED",
+        /// Paid once, and the payer's bank took the money back, or may.
+        Disputed = "DISPUTED",
     }
 }
 

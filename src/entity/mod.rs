@@ -93,5 +93,11 @@ pub mod auto_purchase;
 pub mod auto_purchase_attempt;
 /// Receipts of purchases.
 pub mod credit_receipt;
+/// Invoices that ask for the price of purchases.
+pub mod credit_invoice;
+/// Payments that somebody disputes.
+pub mod payment_dispute;
 /// What Stripe told us.
 pub mod stripe_event;
+/// How far what Stripe tells was read.
+pub mod stripe_cursor;

@@ -14,11 +14,12 @@ use crate::anomaly::baseline;
 use crate::app::App;
 use crate::audit;
 use crate::compliance::assess;
-use crate::credits::service::due;
+use crate::credits::service::due as credits_due;
 use crate::credits::watch as balances;
 use crate::error::Result;
 use crate::mail;
 use crate::payments::auto::work as auto;
+use crate::payments::invoices::due;
 use crate::payments::{cards, reset_notice};
 use crate::payments::service::{inbox, reconcile};
 use crate::queue;
@@ -52,7 +53,7 @@ pub static JOBS: &[Job] = &[
         zone: chrono_tz::Asia::Tokyo,
         run: |app| {
             Box::pin(async move {
-                let accounts = due::apply_all_due(&app).await?;
+                let accounts = credits_due::apply_all_due(&app).await?;
                 Ok(format!("{accounts} accounts were due"))
             })
         },
@@ -81,6 +82,12 @@ pub static JOBS: &[Job] = &[
         schedule: "2-59/10 * * * *",
         zone: chrono_tz::UTC,
         run: |app| Box::pin(reset_notice::tell_all(app)),
+    },
+    Job {
+        name: "invoice-reminders",
+        schedule: "0 10 * * *",
+        zone: chrono_tz::Asia::Tokyo,
+        run: |app| Box::pin(due::remind(app)),
     },
     Job {
         name: "cleanup",

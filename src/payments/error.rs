@@ -4,6 +4,7 @@ use crate::entity::credit_purchase::FailureCode;
 use crate::error::{Code, DomainError, Lang};
 use crate::external::stripe::Decline;
 use crate::payments::cards::CARDS_MAX;
+use crate::payments::invoices::issue::UNPAID_MAX;
 
 /// A refusal about payments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,10 @@ pub enum PaymentError {
     NoDefaultCard,
     /// No package brings as many credits as are wanted.
     NoFittingPackage,
+    /// The tenant has as many unpaid invoices as it may have.
+    TooManyUnpaid,
+    /// It is no invoice that can still be taken back.
+    NotCancellable,
 }
 
 impl DomainError for PaymentError {
@@ -33,9 +38,10 @@ impl DomainError for PaymentError {
             | Self::Cancelled
             | Self::CardRemoved
             | Self::NoDefaultCard
-            | Self::NoFittingPackage => Code::InvalidState,
+            | Self::NoFittingPackage
+            | Self::NotCancellable => Code::InvalidState,
             Self::Failed(_) | Self::MethodRefused => Code::PaymentFailed,
-            Self::TooManyCards => Code::LimitReached,
+            Self::TooManyCards | Self::TooManyUnpaid => Code::LimitReached,
         }
     }
 
@@ -65,6 +71,14 @@ impl DomainError for PaymentError {
                 "しきい値を超えるクレジットのパッケージが販売されていません。",
                 "No package on sale brings more credits than the threshold.",
             ),
+            Self::TooManyUnpaid => lang.pick(
+                format!("未払いの請求書は{UNPAID_MAX}件までです。お支払いまたは取り消しの後にお試しください。"),
+                format!("There are {UNPAID_MAX} unpaid invoices. Pay or cancel one first."),
+            ),
+            Self::NotCancellable => lang.pick(
+                "取り消せるのは、まだ支払われていない請求書払いの購入のみです。",
+                "Only a purchase whose invoice is unpaid can be cancelled.",
+            ),
         }
     }
 
@@ -74,6 +88,8 @@ impl DomainError for PaymentError {
             Self::CardRemoved => Some(vec!["input".into(), "storedCardId".into()]),
             Self::NoDefaultCard => Some(vec!["input".into(), "enabled".into()]),
             Self::NoFittingPackage => Some(vec!["input".into(), "amount".into()]),
+            Self::TooManyUnpaid => Some(vec!["input".into(), "paymentMethod".into()]),
+            Self::NotCancellable => Some(vec!["id".into()]),
             Self::Failed(_) | Self::Cancelled | Self::TooManyCards | Self::MethodRefused => None,
         }
     }

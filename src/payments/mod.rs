@@ -9,13 +9,26 @@
 
 pub mod auto;
 pub mod cards;
+pub mod disputes;
 pub mod error;
 pub mod graphql;
+pub mod missed;
 pub mod price;
 pub mod receipts;
 
 mod notice;
 pub mod reset_notice;
+pub mod invoices {
+    //! Purchases that a company pays by invoice: Stripe writes it, we see that it is made whole,
+    //! sent once, and turned into credits when it is paid.
+    pub mod cancel;
+    pub mod due;
+    pub(crate) mod hear;
+    pub(crate) mod issue;
+    pub(crate) mod keep;
+    mod letter;
+    pub mod lookup;
+}
 pub mod service {
     //! What can be done with purchases, a file for each use case.
     pub mod buy;

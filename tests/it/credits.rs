@@ -85,7 +85,7 @@ async fn set_carry_over(app: &TestApp, plan_type: PlanType, rule: CarryOver, cap
 }
 
 /// Reserves so many credits, as `ai::service::start` does. What is due is applied first.
-async fn hold(app: &App, hotel: &Hotel, credits: i64) -> Job {
+pub(crate) async fn hold(app: &App, hotel: &Hotel, credits: i64) -> Job {
     match try_hold(app, hotel, &[credits]).await {
         Ok(job) => job,
         Err(refusal) => panic!("{credits} credits were not held: {refusal:?}"),
@@ -189,7 +189,7 @@ async fn execution_row(
 }
 
 /// The run succeeds and costs so many credits.
-async fn settle(app: &App, job: &Job, charge: i64) {
+pub(crate) async fn settle(app: &App, job: &Job, charge: i64) {
     let usage = Some(Usage { input_tokens: 10, output_tokens: 10 });
     let output = Output { text: "15時からです。".to_owned(), usage };
     finish::finish(app, costing(job, charge), Ending::Finished, (output, 1_000)).await;
@@ -202,7 +202,7 @@ async fn cancel(app: &App, job: &Job, charge: i64) {
 }
 
 /// The run fails before anything came and costs nothing.
-async fn release(app: &App, job: &Job) {
+pub(crate) async fn release(app: &App, job: &Job) {
     finish::finish(app, job.clone(), Ending::NotSent, (Output::default(), 5)).await;
 }
 

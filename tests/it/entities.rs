@@ -9,11 +9,12 @@ use sea_orm::{
 
 use musubi::entity::{
     alert, api_key, audit_chain, auto_purchase, auto_purchase_attempt, compliance_assessment,
-    credit_account, credit_draw, credit_grant, credit_hold, credit_package, credit_purchase,
-    credit_transaction, credit_withdrawal, cross_site_activity, execution, execution_tag,
-    function_price, hand_over, idempotency_key, invitation, job_run, key_use, linked_account,
-    membership, membership_removal, monthly_reset, plan, queue_item, registered_document, session,
-    sign_in_link, site, stripe_event, system_event, system_event_origin, tenant, usage_daily,
+    credit_account, credit_draw, credit_grant, credit_hold, credit_invoice, credit_package,
+    credit_purchase, credit_transaction, credit_withdrawal, cross_site_activity, execution,
+    execution_tag, function_price, hand_over, idempotency_key, invitation, job_run, key_use,
+    linked_account, membership, membership_removal, monthly_reset, payment_dispute, plan,
+    queue_item, registered_document, session, sign_in_link, site, stripe_cursor, stripe_event,
+    system_event, system_event_origin, tenant, usage_daily,
     usage_hourly, user, user_profile,
 };
 use musubi::ids::{AccountId, DrawId};
@@ -72,7 +73,10 @@ pub(crate) async fn every_entity_reads_its_table(db: &DatabaseConnection) {
     reads_its_table(db, credit_purchase::Entity).await;
     reads_its_table(db, auto_purchase::Entity).await;
     reads_its_table(db, auto_purchase_attempt::Entity).await;
+    reads_its_table(db, credit_invoice::Entity).await;
+    reads_its_table(db, payment_dispute::Entity).await;
     reads_its_table(db, stripe_event::Entity).await;
+    reads_its_table(db, stripe_cursor::Entity).await;
 }
 
 /// A row of every table, with every value of every enum, comes back as it was written.

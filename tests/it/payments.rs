@@ -5,10 +5,13 @@ mod buying;
 mod card_purchases;
 pub(crate) mod cards;
 mod currencies;
+mod disputes;
 mod events;
+mod invoices;
 mod lists;
 mod lost;
 mod notices;
+mod missed;
 mod price;
 mod receipts;
 mod refunds;
@@ -50,6 +53,7 @@ impl Shop {
     async fn open_within(attempt: Option<Duration>) -> Self {
         let stripe = StripeServer::start().await;
         let app = Setting::default().stripe_within(&stripe, attempt).start().await;
+        stripe.time_is(app.clock.db_now());
         let hotel = app.hotel().await;
         let package = package(&app, json!({})).await;
         Self { stripe, app, hotel, package }
@@ -102,8 +106,14 @@ impl Shop {
 
     /// The reconciler's run, so long after everything else.
     async fn reconciles_after(&self, pause: TimeDelta) -> String {
-        self.app.clock.advance(pause);
+        self.passes(pause);
         reconcile(self.app.app.clone()).await.unwrap()
+    }
+
+    /// Time passes, here and at Stripe.
+    fn passes(&self, pause: TimeDelta) {
+        self.app.clock.advance(pause);
+        self.stripe.time_is(self.app.clock.db_now());
     }
 
     /// Credits, charges and drifts: what must always agree.

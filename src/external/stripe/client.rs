@@ -30,8 +30,8 @@ const API_BASE: &str = "https://api.stripe.com";
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 const CODE_CHARS_MAX: usize = 80;
 /// Payments that one page of a list has, and pages that are looked through.
-const PAGE: i64 = 100;
-const PAGES_MAX: usize = 10;
+pub(super) const PAGE: i64 = 100;
+pub(super) const PAGES_MAX: usize = 10;
 /// The longest pause that a `Retry-After` may ask for.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 

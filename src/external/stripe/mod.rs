@@ -8,6 +8,8 @@
 mod amount;
 mod cards;
 mod client;
+mod invoices;
+mod news;
 mod sandbox;
 mod sandbox_cards;
 mod signature;
@@ -17,6 +19,8 @@ use futures_util::future::BoxFuture;
 pub use amount::{from_stripe, to_stripe};
 pub use cards::{Card, NewSetup, Setup, read_card, read_setup};
 pub use client::{InvalidStripe, StripeClient, StripeOptions};
+pub use invoices::{Addressee, Invoice, InvoiceState, Invoicing, NewInvoice, Turn, read_invoice};
+pub use news::{Dispute, EventList, EventPage, News, TYPES_MAX, read_dispute};
 pub use sandbox::SandboxPayments;
 pub use signature::{SignatureFault, verify};
 
@@ -155,7 +159,7 @@ pub enum StripeFailure {
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, StripeFailure>>;
 
 /// Who takes money.
-pub trait Payments: Send + Sync {
+pub trait Payments: Invoicing + News {
     /// Whether it is real money.
     fn is_live(&self) -> bool;
     /// Makes a customer; the same key makes the same one.

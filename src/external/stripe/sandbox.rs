@@ -8,6 +8,7 @@
 //! | `pm_card_chargeDeclinedInsufficientFunds`, `…ExpiredCard`, `…IncorrectCvc` | declined, why |
 //! | `pm_card_chargeCustomerFail` | declined; it can be stored |
 //! | `pm_card_authenticationRequired` | the bank asks; at the next look the buyer answered |
+//! | an invoice to `unpaid…@…` | it stays unpaid; any other is paid at the next look |
 //!
 //! Cards that are stored are in the file beside.
 
@@ -17,6 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, Utc};
 use futures_util::future::{FutureExt, ready};
 
+use super::invoices::SandboxInvoices;
 use super::sandbox_cards::{SandboxCards, name_of, stored};
 use super::{
     Answer, Card, Decline, Method, NewPayment, NewSetup, Payment, PaymentState, Payments, Setup,
@@ -32,6 +34,7 @@ const ASKED: &str = "authentication_required";
 pub struct SandboxPayments {
     payments: Mutex<VecDeque<Payment>>,
     cards: SandboxCards,
+    pub(super) invoices: SandboxInvoices,
 }
 
 impl SandboxPayments {

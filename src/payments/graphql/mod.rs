@@ -1,7 +1,8 @@
 //! Payments in the API: what can be asked, bought and watched here, the rest in the files beside.
 
-pub mod cards;
 pub mod auto;
+pub mod cards;
+pub mod invoices;
 pub mod list;
 pub mod purchase;
 mod receipts;
@@ -21,6 +22,7 @@ use crate::graphql::page::{Connection, List, Order, OrderDirection, PageArgs};
 use crate::graphql::payload::{UserError, user_errors};
 use crate::ids::{PackageId, PurchaseId, StoredCardId, TypedId};
 use crate::payloads;
+use crate::payments::invoices::cancel;
 use crate::payments::service::{buy, lookup, watch};
 use list::{CreditPurchaseOrderField, CreditPurchaseWhere};
 use purchase::{CreditPurchaseQuote, PaymentMethodKind, PurchaseSource};
@@ -45,6 +47,8 @@ pub struct CreditPurchaseInput {
     stored_card_id: Option<ID>,
     /// The page that the buyer comes back to from their bank: https, at most 2 048 characters.
     return_url: Option<String>,
+    /// With INVOICE: the e-mail address that the invoice is sent to.
+    invoice_email: Option<String>,
     /// Whether Stripe keeps the card for later.
     #[graphql(default)]
     save_card: bool,
@@ -65,6 +69,13 @@ payloads! {
         balance: CreditBalance,
         /// How long the credits will last now.
         runway: CreditRunway,
+    }
+
+    /// The result of `creditPurchaseCancel`.
+    CreditPurchaseCancelPayload {
+        /// The purchase as it stands: CANCELLED, or COMPLETED when it was paid meanwhile. PENDING
+        /// and OVERDUE: Stripe did not answer, and is asked again until it does.
+        purchase: CreditPurchase,
     }
 }
 
@@ -140,10 +151,11 @@ pub struct PaymentMutation;
 
 #[Object]
 impl PaymentMutation {
-    /// Buys a package with a card. COMPLETED: the credits are there. REQUIRES_ACTION: give
-    /// `clientSecret` to Stripe.js, with STORED_CARD also `stripePaymentMethodId`, then call
-    /// `creditPurchaseConfirm`. PENDING: the answer is on
-    /// its way; follow `creditPurchaseChanged`, or send the same key again. For ADMIN.
+    /// Buys a package with a card or by invoice. COMPLETED: the credits are there. REQUIRES_ACTION:
+    /// give `clientSecret` to Stripe.js, with STORED_CARD also `stripePaymentMethodId`, then call
+    /// `creditPurchaseConfirm`. PENDING: the answer is on its way, or the invoice waits for its
+    /// payment; follow `creditPurchaseChanged`, or send the same key again. A tenant has 5 unpaid
+    /// invoices at most. For ADMIN.
     async fn credit_purchase(
         &self,
         ctx: &Context<'_>,
@@ -156,6 +168,21 @@ impl PaymentMutation {
             with_balance(caller, row).await
         };
         payload(ctx, work, |done| done, CreditPurchasePayload::refused).await
+    }
+
+    /// Gives a purchase by invoice up that is not paid: the invoice is void. For ADMIN.
+    async fn credit_purchase_cancel(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The purchase's id.")] id: ID,
+    ) -> Answer<CreditPurchaseCancelPayload> {
+        let caller = caller(ctx);
+        let work = async {
+            let row = cancel::cancel(&caller.app, caller.actor()?, PurchaseId::parse(&id)?).await?;
+            let purchase = Some(CreditPurchase(row));
+            Ok(CreditPurchaseCancelPayload { purchase, ..CreditPurchaseCancelPayload::default() })
+        };
+        payload(ctx, work, |done| done, CreditPurchaseCancelPayload::refused).await
     }
 
     /// Looks how a purchase stands when the buyer has come back from their bank. One that has ended
@@ -205,6 +232,7 @@ fn wish(input: CreditPurchaseInput) -> crate::error::Result<buy::Wish> {
         confirmation_token_id: input.stripe_confirmation_token_id,
         stored_card,
         return_url: input.return_url,
+        invoice_email: input.invoice_email,
         saves_card: input.save_card,
         source: input.source.into(),
         idempotency_key: input.idempotency_key,

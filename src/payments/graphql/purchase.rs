@@ -18,6 +18,7 @@ use crate::ids::PurchaseId;
 use crate::loads;
 use crate::money;
 use crate::payments::error::explain;
+use crate::payments::graphql::invoices::{CreditInvoice, DisputeOf, InvoiceOf, PaymentDispute};
 use crate::payments::service::lookup::{self, Quote};
 
 /// How a purchase is paid.
@@ -28,6 +29,9 @@ pub enum PaymentMethodKind {
     Stripe,
     /// A card that Stripe keeps for the tenant.
     StoredCard,
+    /// An invoice that Stripe sends to `invoiceEmail`, for companies; the credits come when it is
+    /// paid.
+    Invoice,
 }
 
 /// Where a purchase was begun.
@@ -56,8 +60,12 @@ pub enum PaymentStatus {
     Failed,
     /// Given up before it was paid.
     Cancelled,
+    /// Its invoice was not paid in time. It still may be: then the credits come.
+    Overdue,
     /// Paid once, and all of the money went back.
     Refunded,
+    /// Paid once, and the payer's bank took the money back, or may: see `dispute`.
+    Disputed,
 }
 
 /// Why a payment failed.
@@ -249,6 +257,22 @@ impl CreditPurchase {
         self.0.failure_code.map(|code| explain(code, caller(ctx).lang))
     }
 
+    /// The invoice that asks for the price; null while Stripe has none, and with a card.
+    async fn invoice(&self, ctx: &Context<'_>) -> Result<Option<CreditInvoice>> {
+        if self.0.method != credit_purchase::PaymentMethodKind::Invoice {
+            return Ok(None);
+        }
+        Ok(load(ctx, InvoiceOf(self.0.id)).await?.map(CreditInvoice))
+    }
+
+    /// The last dispute of its payment; null when nobody disputes it.
+    async fn dispute(&self, ctx: &Context<'_>) -> Result<Option<PaymentDispute>> {
+        if self.0.grant_id.is_none() {
+            return Ok(None);
+        }
+        Ok(load(ctx, DisputeOf(self.0.id)).await?.map(PaymentDispute))
+    }
+
     /// Who bought; null when they are no longer there.
     async fn user(&self, ctx: &Context<'_>) -> Result<Option<User>> {
         load_user(ctx, self.0.user_id).await
@@ -270,7 +294,7 @@ impl CreditPurchase {
     }
 }
 
-fn yen(minor: i64) -> Money {
+pub(super) fn yen(minor: i64) -> Money {
     Money(money::Money::yen(minor))
 }
 

@@ -25,11 +25,13 @@ use crate::limits::table::Limit;
 use crate::limits::who::Who;
 use crate::payments::cards;
 use crate::payments::error::PaymentError;
+use crate::payments::invoices::issue;
 use crate::payments::price::Price;
 use crate::payments::service::{customer, learn};
+use crate::text::email_address;
 
 /// Stripe forgets a key after a day; until then the same key makes the same payment.
-const KEY_LIFE: TimeDelta = TimeDelta::hours(20);
+pub(crate) const KEY_LIFE: TimeDelta = TimeDelta::hours(20);
 const ID_CHARS_MAX: usize = 255;
 const URL_BYTES_MAX: usize = 2_048;
 
@@ -48,6 +50,8 @@ pub struct Wish {
     pub stored_card: Option<StoredCardId>,
     /// Where the buyer comes back to from their bank.
     pub return_url: Option<String>,
+    /// Whom an invoice is sent to.
+    pub invoice_email: Option<String>,
     /// Whether the card is kept for later.
     pub saves_card: bool,
     /// Where it was begun.
@@ -58,10 +62,13 @@ pub struct Wish {
 
 /// Buys a package, at the price of our row. The same key buys once: it answers the purchase as it
 /// is, and goes on with one whose answer was lost.
-pub async fn buy(app: &App, actor: &Actor, wish: Wish) -> Result<credit_purchase::Model> {
+pub async fn buy(app: &App, actor: &Actor, mut wish: Wish) -> Result<credit_purchase::Model> {
     actor.require(Permission::MoneyManage)?;
     let tenant = actor.tenant()?;
-    check(&wish, app.config.is_production())?;
+    match wish.method {
+        PaymentMethodKind::Stripe | PaymentMethodKind::StoredCard => check(&wish, app.config.is_production())?,
+        PaymentMethodKind::Invoice => check_invoice(&mut wish)?,
+    }
     let row = record(app, actor, tenant, wish).await?;
     if row.status == PaymentStatus::Pending { Box::pin(go_on(app, row)).await } else { Ok(row) }
 }
@@ -75,7 +82,7 @@ async fn record(
 ) -> Result<credit_purchase::Model> {
     let now = app.clock.db_now();
     let id = PurchaseId::new();
-    let body = json!([
+    let mut body = vec![json!([
         wish.package,
         wish.method,
         wish.stored_card.map(|id| id.to_string()).or(wish.payment_method_id.clone()),
@@ -83,7 +90,10 @@ async fn record(
         wish.return_url,
         wish.saves_card,
         wish.source,
-    ]);
+    ])];
+    body.extend(wish.invoice_email.as_ref().map(|email| json!(email)));
+    // Without an address the body is what it always was, or known keys would conflict.
+    let body = if body.len() == 1 { body.swap_remove(0) } else { json!(body) };
     let key = idempotency::Key::new(
         &app.crypto,
         (tenant, actor.principal()),
@@ -118,10 +128,14 @@ async fn record(
     if account.current_balance + package.credits_amount > BALANCE_MAX {
         return Err(CreditError::BalanceTooLarge.into());
     }
+    let email = wish.invoice_email.clone();
     let row = new_row((id, actor.user_id), &account, &package, wish, now);
     credit_purchase::Entity::insert(row.clone().into_active_model())
         .exec_without_returning(&*txn)
         .await?;
+    if let Some(email) = email {
+        issue::record(app, &txn, &row, &email).await?;
+    }
     let data = json!({ "package": row.package_id.to_string(), "amount": row.amount,
                        "credits": row.credits, "source": row.source });
     let subject = Subject::of("credit_purchase", id.0).in_tenant(tenant).with(data);
@@ -199,6 +213,9 @@ pub(crate) async fn go_on(
     app: &App,
     row: credit_purchase::Model,
 ) -> Result<credit_purchase::Model> {
+    if row.method == PaymentMethodKind::Invoice {
+        return issue::go_on(app, row).await;
+    }
     if let Some(id) = row.payment_intent_id.clone() {
         return learn::ask(app, row, &id).await;
     }
@@ -328,6 +345,13 @@ pub(crate) fn violations_of_page(
             "give either this or stripeConfirmationTokenId",
         );
     }
+    if wish.invoice_email.is_some() {
+        refuse(
+            "input.invoiceEmail",
+            "請求書払いの場合のみ指定してください。",
+            "is for invoices only",
+        );
+    }
     let ids = [
         ("input.stripePaymentMethodId", card, "pm_"),
         ("input.stripeConfirmationTokenId", token, "ctoken_"),
@@ -347,6 +371,32 @@ pub(crate) fn violations_of_page(
         );
     }
     violations
+}
+
+/// Judges what the client sent for an invoice, and writes the address as it is compared.
+fn check_invoice(wish: &mut Wish) -> Result<()> {
+    let mut violations = Vec::new();
+    let others = [
+        ("input.stripePaymentMethodId", wish.payment_method_id.is_some()),
+        ("input.stripeConfirmationTokenId", wish.confirmation_token_id.is_some()),
+        ("input.returnUrl", wish.return_url.is_some()),
+        ("input.saveCard", wish.saves_card),
+    ];
+    for (field, is_given) in others {
+        if is_given {
+            let (ja, en) = ("請求書払いでは指定できません。", "does not go with an invoice");
+            violations.push(Violation::new(field, ja, en));
+        }
+    }
+    wish.invoice_email = wish.invoice_email.as_deref().and_then(email_address);
+    if wish.invoice_email.is_none() {
+        violations.push(Violation::new(
+            "input.invoiceEmail",
+            "請求書を送るメールアドレスを指定してください。",
+            "must be the e-mail address that the invoice is sent to",
+        ));
+    }
+    if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
 }
 
 pub(crate) fn is_word(id: &str) -> bool {

@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 use crate::external::stripe::{self, Payment, StripeFailure, read_payment};
 use crate::ids::{StripeEventId, TypedId};
 use crate::payments::cards::told;
+use crate::payments::disputes;
+use crate::payments::invoices::hear;
 use crate::payments::service::{learn, refund};
 use crate::queue::{self, Handler, Hopeless, NewItem};
 
@@ -48,9 +50,14 @@ pub async fn receive(app: &App, signature: &str, body: &[u8]) -> Result<Receipt>
         tracing::warn!(%fault, "Something was sent to the webhook of payments: {fault}");
         return Ok(Receipt::Rejected("The signature does not count."));
     }
-    let Ok(text) = std::str::from_utf8(body) else {
-        return Ok(Receipt::Rejected("The body is not UTF-8."));
-    };
+    match std::str::from_utf8(body) {
+        Ok(text) => keep(app, text).await,
+        Err(_) => Ok(Receipt::Rejected("The body is not UTF-8.")),
+    }
+}
+
+/// Keeps an event of Stripe's, once, and has it worked out.
+pub(crate) async fn keep(app: &App, text: &str) -> Result<Receipt> {
     let Some(row) = read_event(app, text)? else {
         return Ok(Receipt::Rejected("The body is no event."));
     };
@@ -157,6 +164,10 @@ async fn understand(app: &App, row: &stripe_event::Model) -> Result<&'static str
         "payment_method.detached" => told::detached(app, &json["data"]).await,
         "customer.deleted" => told::customer_deleted(app, object).await,
         "charge.refunded" => refund::learn_refund(app, object, row.is_live).await,
+        kind if kind.starts_with("charge.dispute.") => {
+            disputes::hear(app, object, row.is_live).await
+        }
+        kind if kind.starts_with("invoice.") => hear::hear(app, object, row.is_live).await,
         // Kept, for what we learn to understand later.
         _ => Ok("KEPT"),
     }

@@ -15,14 +15,18 @@ use crate::credits::service::grant::{Purchase, grant_purchase};
 use crate::crypto::{Place, Sealed};
 use crate::db::{self, Txn};
 use crate::entity::alert::AlertSeverity;
+use crate::entity::credit_invoice;
 use crate::entity::credit_purchase::{
     self, FailureCode, PaymentMethodKind, PaymentStatus, PurchaseSource,
 };
 use crate::error::{Error, Result};
 use crate::events::{self, Event, PurchaseChanged};
-use crate::external::stripe::{Decline, Payment, PaymentState, StripeFailure};
+use crate::external::stripe::{
+    Decline, Invoice, InvoiceState, Payment, PaymentState, StripeFailure,
+};
 use crate::ids::{GrantId, PurchaseId, TypedId};
 use crate::payments::auto::attempt;
+use crate::payments::invoices::keep;
 use crate::payments::{cards, notice};
 
 /// What became of a payment here.
@@ -53,39 +57,80 @@ impl Learned {
     }
 }
 
+/// What Stripe tells of a purchase's money: the payment itself, or the invoice that asks for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Told<'a> {
+    Payment(&'a Payment),
+    Invoice(&'a Invoice),
+}
+
+impl Told<'_> {
+    /// Stripe's id of it.
+    fn id(&self) -> &str {
+        match self {
+            Self::Payment(payment) => &payment.id,
+            Self::Invoice(invoice) => &invoice.id,
+        }
+    }
+
+    /// What it asks for, in minor units, and in which currency.
+    fn price(&self) -> (i64, &str) {
+        match self {
+            Self::Payment(payment) => (payment.amount, &payment.currency),
+            Self::Invoice(invoice) => (invoice.total, &invoice.currency),
+        }
+    }
+
+    /// Our purchase, as it was written on it.
+    fn purchase(&self) -> Option<PurchaseId> {
+        let named = match self {
+            Self::Payment(payment) => &payment.purchase,
+            Self::Invoice(invoice) => &invoice.purchase,
+        };
+        named.as_deref().and_then(|text| PurchaseId::parse(text).ok())
+    }
+}
+
 /// Learns what a payment is now.
 pub async fn learn(app: &App, payment: &Payment) -> Result<Learned> {
-    let named = payment.purchase.as_deref();
-    let Some(id) = named.and_then(|text| PurchaseId::parse(text).ok()) else {
-        return Ok(Learned::NotOurs);
-    };
+    learn_told(app, Told::Payment(payment)).await
+}
+
+/// Learns what a payment, or an invoice, is now: the one way from money to credits.
+pub(crate) async fn learn_told(app: &App, told: Told<'_>) -> Result<Learned> {
+    let Some(id) = told.purchase() else { return Ok(Learned::NotOurs) };
     let now = app.clock.db_now();
     let mut txn = app.db.begin().await?;
     let Some(row) = lock(&txn, id).await? else {
-        alarm(&mut txn, AlertKind::PaymentMismatch, (id, payment, &["purchase"]), now).await?;
+        alarm(&mut txn, AlertKind::PaymentMismatch, (id, told, &["purchase"]), now).await?;
         txn.commit().await?;
         return Ok(Learned::Unknown);
     };
-    let differing = differences(app, &row, payment);
+    let paper = keep::paper_of(&*txn, &row).await?;
+    let differing = differences(app, &row, paper.as_ref(), told);
     if !differing.is_empty() {
-        alarm(&mut txn, AlertKind::PaymentMismatch, (id, payment, &differing), now).await?;
+        alarm(&mut txn, AlertKind::PaymentMismatch, (id, told, &differing), now).await?;
         txn.commit().await?;
         return Ok(Learned::Mismatch);
     }
-    let mut next = after(&row, payment);
-    next.client_secret = seal_secret(app, &row, &next, payment)?;
+    let mut next = after(&row, told, now);
+    if let Told::Payment(payment) = told {
+        next.client_secret = seal_secret(app, &row, &next, payment)?;
+    }
     if next.status == PaymentStatus::Completed && row.grant_id.is_none() {
         match grant(&mut txn, &row, now).await {
             Ok(grant) => {
                 next.grant_id = Some(grant);
                 notice::credits_added(app, &mut txn, &row).await?;
-                cards::keep_later(app, &mut txn, &row, payment).await?;
+                if let Told::Payment(payment) = told {
+                    cards::keep_later(app, &mut txn, &row, payment).await?;
+                }
             }
             Err(Error::Refused(refusal)) => {
                 tracing::error!(purchase.id = %id, "{id} is paid and not granted: {refusal:?}");
                 txn.rollback().await?;
                 let mut txn = app.db.begin().await?;
-                let what = (id, payment, &["account"][..]);
+                let what = (id, told, &["account"][..]);
                 alarm(&mut txn, AlertKind::PaymentUngranted, what, now).await?;
                 txn.commit().await?;
                 return Ok(Learned::Ungranted);
@@ -93,8 +138,14 @@ pub async fn learn(app: &App, payment: &Payment) -> Result<Learned> {
             Err(error) => return Err(error),
         }
     }
+    let is_rewritten = match (told, paper) {
+        (Told::Invoice(invoice), Some(paper)) => {
+            keep::keep(app, &mut txn, (&next, paper), invoice, now).await?
+        }
+        (Told::Invoice(_) | Told::Payment(_), _) => false,
+    };
     notice::payment_failed(app, &mut txn, (&row, &next), now).await?;
-    let saved = save(app, &mut txn, (row, next), now).await?;
+    let saved = save(app, &mut txn, (row, next, is_rewritten), now).await?;
     txn.commit().await?;
     Ok(Learned::Told(Box::new(saved)))
 }
@@ -133,6 +184,16 @@ pub(crate) async fn fail(
     row: credit_purchase::Model,
     code: FailureCode,
 ) -> Result<credit_purchase::Model> {
+    end(app, row, (PaymentStatus::Failed, Some(code))).await
+}
+
+/// Ends a purchase of which Stripe has no payment and no invoice. One that has become anything else
+/// stays.
+pub(crate) async fn end(
+    app: &App,
+    row: credit_purchase::Model,
+    (status, failure_code): (PaymentStatus, Option<FailureCode>),
+) -> Result<credit_purchase::Model> {
     let now = app.clock.db_now();
     let mut txn = app.db.begin().await?;
     let row = lock(&txn, row.id).await?.ok_or(Error::NotFound("purchase"))?;
@@ -140,13 +201,12 @@ pub(crate) async fn fail(
     if !is_open {
         return Ok(row);
     }
-    let next = credit_purchase::Model {
-        status: PaymentStatus::Failed,
-        failure_code: Some(code),
-        ..row.clone()
-    };
+    if row.method == PaymentMethodKind::Invoice {
+        keep::discard(&txn, row.id, now).await?;
+    }
+    let next = credit_purchase::Model { status, failure_code, ..row.clone() };
     notice::payment_failed(app, &mut txn, (&row, &next), now).await?;
-    let saved = save(app, &mut txn, (row, next), now).await?;
+    let saved = save(app, &mut txn, (row, next, false), now).await?;
     txn.commit().await?;
     Ok(saved)
 }
@@ -157,41 +217,92 @@ pub(crate) async fn lock(txn: &Txn, id: PurchaseId) -> Result<Option<credit_purc
     db::one(&**txn, sql, vec![id.into()]).await
 }
 
-/// In what a payment differs from our record; nothing of it is trusted before.
-fn differences(app: &App, row: &credit_purchase::Model, payment: &Payment) -> Vec<&'static str> {
-    let is_paid = payment.state == PaymentState::Succeeded;
-    let is_other = |id: &String| *id != payment.id;
-    let differing = [
-        ("amount", payment.amount != row.amount),
-        ("received", is_paid && payment.received != row.amount),
-        ("currency", payment.currency != row.currency),
-        ("livemode", payment.is_live != app.payments.is_live()),
-        ("account", payment.account.as_deref() != Some(&*row.account_id.to_string())),
-        ("payment", row.payment_intent_id.as_ref().is_some_and(is_other)),
-    ];
+/// In what a payment or an invoice differs from our record; nothing of it is trusted before.
+fn differences(
+    app: &App,
+    row: &credit_purchase::Model,
+    paper: Option<&credit_invoice::Model>,
+    told: Told<'_>,
+) -> Vec<&'static str> {
+    let is_other = |known: &Option<String>, id: &str| known.as_ref().is_some_and(|it| it != id);
+    let account = row.account_id.to_string();
+    let differing = match told {
+        Told::Payment(payment) => [
+            ("amount", payment.amount != row.amount),
+            (
+                "received",
+                payment.state == PaymentState::Succeeded && payment.received != row.amount,
+            ),
+            ("currency", payment.currency != row.currency),
+            ("livemode", payment.is_live != app.payments.is_live()),
+            ("account", payment.account.as_ref() != Some(&account)),
+            ("payment", is_other(&row.payment_intent_id, &payment.id)),
+            ("method", paper.is_some()),
+        ],
+        Told::Invoice(invoice) => [
+            // One that asks for nothing yet, or no more, may differ.
+            (
+                "amount",
+                invoice.has_lines
+                    && invoice.state != InvoiceState::Void
+                    && invoice.total != row.amount,
+            ),
+            ("received", invoice.state == InvoiceState::Paid && invoice.received != row.amount),
+            ("currency", invoice.currency != row.currency),
+            ("livemode", invoice.is_live != app.payments.is_live()),
+            ("account", invoice.account.as_ref() != Some(&account)),
+            (
+                "payment",
+                invoice.payment.as_ref().is_some_and(|it| is_other(&row.payment_intent_id, it)),
+            ),
+            ("invoice", paper.is_none_or(|paper| is_other(&paper.stripe_invoice_id, &invoice.id))),
+        ],
+    };
     differing.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }
 
 /// The purchase after what Stripe tells.
-fn after(row: &credit_purchase::Model, payment: &Payment) -> credit_purchase::Model {
-    use PaymentStatus::{Cancelled, Completed, Failed, RequiresAction};
+fn after(
+    row: &credit_purchase::Model,
+    told: Told<'_>,
+    now: DateTime<Utc>,
+) -> credit_purchase::Model {
+    use PaymentStatus::{Cancelled, Completed, Failed, Overdue, Pending, RequiresAction};
     let mut next = row.clone();
-    next.payment_intent_id = Some(payment.id.clone());
+    match told {
+        Told::Payment(payment) => next.payment_intent_id = Some(payment.id.clone()),
+        Told::Invoice(invoice) if invoice.payment.is_some() => {
+            next.payment_intent_id.clone_from(&invoice.payment);
+        }
+        Told::Invoice(_) => {}
+    }
     // What was granted stays so, whatever is told late.
     if row.grant_id.is_some() {
         return next;
     }
-    (next.status, next.failure_code) = match payment.state {
-        PaymentState::Succeeded => (Completed, None),
-        PaymentState::Cancelled => (Cancelled, row.failure_code),
-        PaymentState::NeedsAction => (RequiresAction, None),
-        // Whoever pressed the button is there, and their page can try the same card with them.
-        PaymentState::NeedsMethod if wants_the_buyer(row, payment) => (RequiresAction, None),
-        PaymentState::NeedsMethod => {
-            let code = payment.decline.as_ref().map(FailureCode::of);
-            (Failed, Some(code.unwrap_or(FailureCode::CardDeclined)))
-        }
-        PaymentState::Processing => (row.status, row.failure_code),
+    (next.status, next.failure_code) = match told {
+        Told::Payment(payment) => match payment.state {
+            PaymentState::Succeeded => (Completed, None),
+            PaymentState::Cancelled => (Cancelled, row.failure_code),
+            PaymentState::NeedsAction => (RequiresAction, None),
+            // Whoever pressed the button is there, and their page can try the same card with them.
+            PaymentState::NeedsMethod if wants_the_buyer(row, payment) => (RequiresAction, None),
+            PaymentState::NeedsMethod => {
+                let code = payment.decline.as_ref().map(FailureCode::of);
+                (Failed, Some(code.unwrap_or(FailureCode::CardDeclined)))
+            }
+            PaymentState::Processing => (row.status, row.failure_code),
+        },
+        Told::Invoice(invoice) => match invoice.state {
+            InvoiceState::Draft => (row.status, row.failure_code),
+            InvoiceState::Open if row.status != Overdue && !keep::is_late(invoice, now) => {
+                (Pending, None)
+            }
+            InvoiceState::Open | InvoiceState::Uncollectible => (Overdue, None),
+            InvoiceState::Paid => (Completed, None),
+            InvoiceState::Void if row.status == Failed => (row.status, row.failure_code),
+            InvoiceState::Void => (Cancelled, None),
+        },
     };
     next
 }
@@ -240,14 +351,15 @@ async fn grant(txn: &mut Txn, row: &credit_purchase::Model, now: DateTime<Utc>) 
     Ok(grant_purchase(txn, purchase, now).await?.id)
 }
 
-/// Writes what is new and tells the watchers; nothing when nothing is.
+/// Writes what is new and tells the watchers, also of an invoice that was written anew; nothing
+/// when nothing is.
 async fn save(
     app: &App,
     txn: &mut Txn,
-    (row, next): (credit_purchase::Model, credit_purchase::Model),
+    (row, next, is_rewritten): (credit_purchase::Model, credit_purchase::Model, bool),
     now: DateTime<Utc>,
 ) -> Result<credit_purchase::Model> {
-    if next == row {
+    if next == row && !is_rewritten {
         return Ok(row);
     }
     let is_new = next.grant_id.is_some() && row.grant_id.is_none();
@@ -284,15 +396,16 @@ UPDATE credit_purchases SET status = $2, failure_code = $3, payment_intent_id = 
     checked_at = $9
 WHERE id = $1";
 
-/// Tells the operators of a payment, once for each difference.
+/// Tells the operators of a payment or an invoice, once for each difference.
 async fn alarm(
     txn: &mut Txn,
     kind: AlertKind,
-    (id, payment, differing): (PurchaseId, &Payment, &[&str]),
+    (id, told, differing): (PurchaseId, Told<'_>, &[&str]),
     now: DateTime<Utc>,
 ) -> Result<()> {
-    let told = json!({ "amount": payment.amount, "currency": payment.currency });
-    raise(txn, kind, (id, &payment.id, differing), told, now).await
+    let (amount, currency) = told.price();
+    let data = json!({ "amount": amount, "currency": currency });
+    raise(txn, kind, (id, told.id(), differing), data, now).await
 }
 
 /// Tells the operators of a charge that is not as recorded.

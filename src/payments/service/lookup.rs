@@ -7,11 +7,12 @@ use crate::app::App;
 use crate::credits::reports::runway::{self, Runway};
 use crate::credits::service::account;
 use crate::db;
-use crate::entity::credit_purchase::PaymentStatus;
+use crate::entity::credit_purchase::{PaymentMethodKind, PaymentStatus};
 use crate::entity::{credit_account, credit_package, credit_purchase, credit_transaction};
 use crate::error::{Error, Result};
 use crate::ids::{PackageId, PurchaseId};
 use crate::payments::error::PaymentError;
+use crate::payments::invoices::issue;
 use crate::payments::price::Price;
 use crate::payments::service::{buy, learn};
 
@@ -81,6 +82,10 @@ pub async fn quote(app: &App, actor: &Actor, package: PackageId) -> Result<Quote
 /// is answered as it is.
 pub async fn confirm(app: &App, actor: &Actor, id: PurchaseId) -> Result<credit_purchase::Model> {
     let row = get(app, actor, id).await?;
+    if row.method == PaymentMethodKind::Invoice {
+        let is_unpaid = matches!(row.status, PaymentStatus::Pending | PaymentStatus::Overdue);
+        return if is_unpaid { Box::pin(issue::go_on(app, row)).await } else { Ok(row) };
+    }
     let is_open = matches!(row.status, PaymentStatus::Pending | PaymentStatus::RequiresAction);
     match row.payment_intent_id.clone().filter(|_| is_open) {
         Some(payment) => learn::ask(app, row, &payment).await,
@@ -98,7 +103,9 @@ pub fn refusal(row: &credit_purchase::Model) -> Option<PaymentError> {
             PaymentStatus::Pending
             | PaymentStatus::RequiresAction
             | PaymentStatus::Completed
-            | PaymentStatus::Refunded,
+            | PaymentStatus::Overdue
+            | PaymentStatus::Refunded
+            | PaymentStatus::Disputed,
             _,
         ) => None,
     }

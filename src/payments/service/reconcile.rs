@@ -6,10 +6,14 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::app::App;
 use crate::db;
-use crate::entity::credit_purchase::{self, FailureCode, PaymentStatus, PurchaseSource};
+use crate::entity::credit_purchase::{
+    self, FailureCode, PaymentMethodKind, PaymentStatus, PurchaseSource,
+};
 use crate::entity::stripe_event;
 use crate::error::{Error, Result};
 use crate::external::stripe::{Payment, StripeFailure};
+use crate::payments::invoices::due;
+use crate::payments::missed;
 use crate::payments::service::{inbox, learn};
 
 /// Purchases, and events, that one run looks at.
@@ -35,6 +39,7 @@ pub async fn reconcile(app: App) -> Result<String> {
     let open = [PaymentStatus::Pending, PaymentStatus::RequiresAction];
     let rows = credit_purchase::Entity::find()
         .filter(credit_purchase::Column::Status.is_in(open))
+        .filter(credit_purchase::Column::Method.ne(PaymentMethodKind::Invoice))
         .filter(credit_purchase::Column::CheckedAt.lt(now - PAUSE))
         .order_by_asc(credit_purchase::Column::CheckedAt)
         .limit(ROWS_MAX)
@@ -57,8 +62,17 @@ pub async fn reconcile(app: App) -> Result<String> {
             }
         }
     }
+    let (unpaid, settled) = due::look_at_unpaid(&app, now).await?;
+    // A list that cannot be read now is read the next time, from where it was left.
+    let missed = missed::catch_up(&app).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "Stripe's events could not be listed: {error}");
+        0
+    });
     let events = work_out(&app, now).await?;
-    Ok(format!("{looked} open purchases, {ended} ended, {failed} not answered; {events} events"))
+    Ok(format!(
+        "{looked} open purchases, {ended} ended, {failed} not answered; \
+         {unpaid} unpaid invoices, {settled} ended; {missed} missed, {events} events"
+    ))
 }
 
 async fn mark(app: &App, row: &credit_purchase::Model, now: DateTime<Utc>) -> Result<()> {

@@ -12,12 +12,13 @@ use crate::error::{Error, Result};
 use crate::events::{self, Event, PurchaseChanged};
 use crate::external::stripe::{ACCOUNT, PURCHASE, from_stripe};
 use crate::ids::{PurchaseId, TypedId};
-use crate::money::share;
+use crate::payments::disputes;
 use crate::payments::service::learn;
 
 /// A charge of which money went back, as Stripe tells it.
 struct Charge {
-    purchase: PurchaseId,
+    /// Our purchase, when it was written on it; on the charge of an invoice nothing is.
+    purchase: Option<PurchaseId>,
     account: Option<String>,
     payment: String,
     amount: i64,
@@ -30,9 +31,14 @@ struct Charge {
 /// may come twice and in any order.
 pub(crate) async fn learn_refund(app: &App, json: &Json, is_live: bool) -> Result<&'static str> {
     let Some(charge) = read(json, is_live) else { return Ok("NOT_OURS") };
+    let purchase = match charge.purchase {
+        Some(purchase) => Some(purchase),
+        None => disputes::purchase_of(app, &charge.payment).await?,
+    };
+    let Some(purchase) = purchase else { return Ok("NOT_OURS") };
     let now = app.clock.db_now();
     let mut txn = app.db.begin().await?;
-    let Some(row) = learn::lock(&txn, charge.purchase).await? else { return Ok("UNKNOWN") };
+    let Some(row) = learn::lock(&txn, purchase).await? else { return Ok("UNKNOWN") };
     let differing = differences(app, &row, &charge);
     if !differing.is_empty() {
         let what = (row.id, charge.payment.as_str(), &differing[..]);
@@ -47,8 +53,7 @@ pub(crate) async fn learn_refund(app: &App, json: &Json, is_live: bool) -> Resul
     if charge.refunded <= row.refunded {
         return Ok("KNOWN");
     }
-    let before = share(row.credits, row.refunded, row.amount);
-    let credits = share(row.credits, charge.refunded, row.amount) - before;
+    let credits = disputes::refund_share(&txn, &row, charge.refunded).await?;
     if credits > 0 {
         let wish = Withdraw {
             account: row.account_id,
@@ -67,10 +72,10 @@ pub(crate) async fn learn_refund(app: &App, json: &Json, is_live: bool) -> Resul
 /// A payment's metadata is on its charge, too.
 fn read(json: &Json, is_live: bool) -> Option<Charge> {
     let text = |value: &Json| value.as_str().map(str::to_owned);
-    let purchase = json["metadata"][PURCHASE].as_str()?;
+    let purchase = json["metadata"][PURCHASE].as_str().map(PurchaseId::parse).transpose();
     let currency = json["currency"].as_str()?.to_uppercase();
     Some(Charge {
-        purchase: PurchaseId::parse(purchase).ok()?,
+        purchase: purchase.ok()?,
         account: text(&json["metadata"][ACCOUNT]),
         payment: text(&json["payment_intent"])?,
         amount: from_stripe(json["amount"].as_i64()?, &currency)?,
@@ -86,7 +91,11 @@ fn differences(app: &App, row: &credit_purchase::Model, charge: &Charge) -> Vec<
         ("amount", charge.amount != row.amount || !(0..=row.amount).contains(&charge.refunded)),
         ("currency", charge.currency != row.currency),
         ("livemode", charge.is_live != app.payments.is_live()),
-        ("account", charge.account.as_deref() != Some(&*row.account_id.to_string())),
+        (
+            "account",
+            charge.purchase.is_some()
+                && charge.account.as_deref() != Some(&*row.account_id.to_string()),
+        ),
         ("payment", row.payment_intent_id.as_ref().is_some_and(is_other)),
     ];
     differing.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()

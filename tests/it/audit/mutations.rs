@@ -219,6 +219,14 @@ async fn purchases(story: &mut Story) {
     let bought = story.does(&admin, "creditPurchase", with(buy, "purchase { id }")).await;
     let confirm = with(format!("(id: {})", bought["purchase"]["id"]), "purchase { id }");
     story.does(&admin, "creditPurchaseConfirm", confirm).await;
+    let order = format!(
+        "mutation {{ it: creditPurchase(input: {{ packageId: {sold}, paymentMethod: INVOICE,
+         invoiceEmail: \"unpaid@tsubaki.test\", idempotencyKey: \"purchase-02\" }}) {{
+         purchase {{ id }} userErrors {{ code message }} }} }}"
+    );
+    let ordered = admin.gets(&order, json!({})).await["it"]["purchase"]["id"].clone();
+    let cancel = with(format!("(id: {ordered})"), "purchase { id }");
+    story.does(&admin, "creditPurchaseCancel", cancel).await;
     let (app, tenant) = (&story.app.app, story.hotel.id);
     crate::payments::auto::stores_card(app, tenant, "pm_card_visa", "print").await;
     let switch = with(

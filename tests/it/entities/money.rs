@@ -7,11 +7,11 @@ use musubi::entity::auto_purchase::AutoPurchaseReason;
 use musubi::entity::auto_purchase_attempt::{AttemptState, AutoPurchaseCause};
 use musubi::entity::plan::PlanType;
 use musubi::entity::{
-    auto_purchase, auto_purchase_attempt, credit_package, credit_purchase, credit_receipt,
-    stored_card, stripe_event,
+    auto_purchase, auto_purchase_attempt, credit_invoice, credit_package, credit_purchase,
+    credit_receipt, payment_dispute, stored_card, stripe_cursor, stripe_event,
 };
 use musubi::ids::{
-    AutoPurchaseAttemptId, GrantId, PackageId, PurchaseId, StoredCardId, StripeEventId,
+    AutoPurchaseAttemptId, DisputeId, GrantId, PackageId, PurchaseId, StoredCardId, StripeEventId,
 };
 
 use super::rows::{Owner, day, now, same};
@@ -56,6 +56,7 @@ pub(super) async fn the_purchases(db: &DatabaseConnection, of: &Owner, grants: (
         };
         same(db, row).await;
     }
+    the_papers(db, of, package).await;
     for is_processed in [true, false] {
         let id = StripeEventId::new();
         let row = stripe_event::Model {
@@ -147,6 +148,56 @@ async fn the_automatic_purchases(db: &DatabaseConnection, of: &Owner, package: P
             same(db, row).await;
         }
     }
+}
+
+async fn the_papers(db: &DatabaseConnection, of: &Owner, package: PackageId) {
+    for status in credit_invoice::InvoiceStatus::ALL {
+        let purchase = a_purchase(of, package);
+        let id = purchase.id;
+        let method = credit_purchase::PaymentMethodKind::Invoice;
+        same(db, credit_purchase::Model { method, ..purchase }).await;
+        let row = credit_invoice::Model {
+            purchase_id: id,
+            tenant_id: of.tenant,
+            email: Some(Sealed(vec![5; 40])),
+            days_until_due: 30,
+            status: *status,
+            stripe_invoice_id: Some(format!("in_{id}")),
+            number: Some("0001".into()),
+            hosted_url: Some(Sealed(vec![6; 40])),
+            pdf_url: None,
+            due_at: Some(now()),
+            sent_at: Some(now()),
+            cancel_asked_at: None,
+            due_told_at: Some(now()),
+            overdue_told_at: None,
+            next_check_at: now(),
+            created_at: now(),
+            updated_at: now(),
+        };
+        same(db, row).await;
+    }
+    let purchase = a_purchase(of, package);
+    same(db, purchase.clone()).await;
+    for status in payment_dispute::DisputeStatus::ALL {
+        let id = DisputeId::new();
+        let row = payment_dispute::Model {
+            id,
+            tenant_id: of.tenant,
+            purchase_id: purchase.id,
+            stripe_dispute_id: format!("dp_{id}"),
+            status: *status,
+            reason: "fraudulent".into(),
+            amount: 500,
+            withdrawal_id: None,
+            refund_kept: 3,
+            created_at: now(),
+            updated_at: now(),
+        };
+        same(db, row).await;
+    }
+    let name = "events".to_owned();
+    same(db, stripe_cursor::Model { name, seen_until: now(), updated_at: now() }).await;
 }
 
 async fn a_package(db: &DatabaseConnection) -> PackageId {

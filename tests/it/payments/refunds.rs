@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Shop;
 
 /// The charge of the only payment, of which so much went back.
-fn charge(shop: &Shop, refunded: i64) -> Value {
+pub(super) fn charge(shop: &Shop, refunded: i64) -> Value {
     let paid = shop.stripe.charges().remove(0);
     let mut charge: Value = serde_json::from_str::<Value>(include_str!(
         "../support/stripe/fixtures.json"
@@ -21,7 +21,7 @@ fn charge(shop: &Shop, refunded: i64) -> Value {
     charge
 }
 
-async fn hears_of_refund(shop: &Shop, refunded: i64) {
+pub(super) async fn hears_of_refund(shop: &Shop, refunded: i64) {
     let event = shop.stripe.makes_event("charge.refunded", &charge(shop, refunded));
     shop.hears(&event).await;
 }

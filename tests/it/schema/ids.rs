@@ -273,6 +273,14 @@ pub(super) const PLACES: &[Place] = &[
             idempotencyKey: \"a-card-of-nobody\" }) { purchase { id } userErrors { code } } }",
     ),
     (
+        "Mutation.creditPurchaseCancel(id)",
+        &[Purchase],
+        Refused,
+        Admin,
+        "mutation ($id: ID!) { it: creditPurchaseCancel(id: $id) {
+            purchase { id } userErrors { code } } }",
+    ),
+    (
         "Mutation.creditPurchaseConfirm(id)",
         &[Purchase],
         Refused,

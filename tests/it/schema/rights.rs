@@ -75,6 +75,7 @@ const RIGHTS: &str = "
     Mutation.creditPackageRetire        -     -        -        -      +         -
     Mutation.creditPackageUpdate        -     -        -        -      +         -
     Mutation.creditPurchase             -     -        -        +      +         -
+    Mutation.creditPurchaseCancel       -     -        -        +      +         -
     Mutation.creditPurchaseConfirm      -     -        -        +      +         -
     Mutation.creditRefund               -     -        -        -      +         -
     Mutation.membershipInvite           -     -        -        +      +         -

@@ -9,7 +9,7 @@ use musubi::actor::{Actor, Source};
 use musubi::audit::{self, Action, Changes, Subject, seal};
 use musubi::compliance::assess;
 use musubi::crypto::Place;
-use musubi::ids::{PurchaseId, TypedId, new_uuid};
+use musubi::ids::{DisputeId, PurchaseId, TypedId, new_uuid};
 use serde_json::json;
 
 use super::key_of;
@@ -31,8 +31,38 @@ pub(super) async fn buy(server: &TestServer, words: &mut BTreeMap<&'static str, 
     let failed = "UPDATE credit_purchases SET failure_code = 'CARD_DECLINED', client_secret = $2
                   WHERE id = $1";
     set(server, failed, vec![row.into(), secret.into()]).await;
+    write_papers(server, row).await;
     words.insert("purchase", id);
     buy_by_itself(server, row).await;
+    let input = json!({ "packageId": words["package"], "paymentMethod": "INVOICE",
+        "invoiceEmail": "keiri@stage.test", "idempotencyKey": "stage-order" });
+    let order = payments::buys(&server.hotel.admin, input).await;
+    words.insert("order", text(&order["purchase"]["id"]));
+}
+
+/// An invoice and a dispute of a purchase.
+async fn write_papers(server: &TestServer, row: PurchaseId) {
+    let seal = |column: &'static str| {
+        let place = Place { table: "credit_invoices", column, row: row.0 };
+        server.app.app.crypto.seal(place, "https://invoice.stripe.test/stage").unwrap()
+    };
+    let now = server.app.app.clock.db_now();
+    let invoice = "INSERT INTO credit_invoices (purchase_id, tenant_id, days_until_due, status,
+            stripe_invoice_id, number, hosted_url, pdf_url, due_at, next_check_at, created_at,
+            updated_at)
+        VALUES ($1, $2, 30, 'PAID', 'in_stage', '0001', $3, $4, $5, $5, $5, $5)";
+    let tenant = server.hotel.id;
+    let urls = [seal("hosted_url"), seal("pdf_url")];
+    let [hosted, pdf] = urls.map(sea_orm::Value::from);
+    let values = vec![row.into(), tenant.into(), hosted, pdf, now.into()];
+    set(server, invoice, values).await;
+    let dispute = "INSERT INTO payment_disputes (id, tenant_id, purchase_id, stripe_dispute_id,
+            status, reason, amount, created_at, updated_at)
+        VALUES ($1, $2, $3, 'dp_stage', 'OPEN', 'fraudulent', 500, $4, $4)";
+    let values = vec![DisputeId::new().into(), tenant.into(), row.into(), now.into()];
+    set(server, dispute, values).await;
+    let paid = "UPDATE credit_purchases SET method = 'INVOICE' WHERE id = $1";
+    set(server, paid, vec![row.into()]).await;
 }
 
 /// Automatic purchase as it stands after a failure of a moment ago.

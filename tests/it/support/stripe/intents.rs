@@ -39,8 +39,18 @@ impl Account {
                 None => (404, error("invalid_request_error", "resource_missing")),
             },
             ("POST", ["v1", "payment_intents", id, "cancel"]) => self.cancel(id),
-            steps => self.act_on_cards(steps, form),
+            steps @ (
+                _,
+                ["v1", "setup_intents" | "payment_methods", ..]
+                | ["v1", "customers", _, "payment_methods", ..],
+            ) => self.act_on_cards(steps, form),
+            (method, [_, steps @ ..]) => self.act_on_papers(method, steps, form),
+            (method, path) => panic!("the double knows no {method} {path:?}"),
         }
+    }
+
+    pub(super) fn now(&self) -> i64 {
+        self.time.unwrap_or(1_795_000_000)
     }
 
     pub(super) fn next_id(&mut self, prefix: &str) -> String {
@@ -144,7 +154,7 @@ impl Account {
         (402, refusal)
     }
 
-    fn pay(&mut self, id: &str) {
+    pub(super) fn pay(&mut self, id: &str) {
         let amount = self.intents[id]["amount"].clone();
         let charge = json!(id.replace("pi_", "ch_"));
         let fields = [
@@ -225,6 +235,7 @@ impl Account {
         let mut event = fixture("event");
         event["id"] = json!(self.next_id("evt"));
         event["type"] = json!(kind);
+        event["created"] = json!(self.now());
         event["livemode"] = object["livemode"].clone();
         event["data"] = json!({ "object": object });
         self.events.push(event);

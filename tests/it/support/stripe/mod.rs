@@ -8,6 +8,7 @@
 mod cards;
 mod form;
 mod intents;
+mod invoices;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
@@ -76,6 +77,9 @@ struct Account {
     /// Intents in the order of their making.
     order: Vec<String>,
     events: Vec<Value>,
+    papers: invoices::Papers,
+    /// What its clock shows; none is some day.
+    time: Option<i64>,
     requests: Vec<Asked>,
     made: usize,
 }
@@ -125,6 +129,7 @@ impl StripeServer {
             publishable_key: Some("pk_test_double".to_owned()),
             webhook_secrets: vec![secret("whsec_older"), secret(SIGNING_SECRET)],
             api_base: Some(self.url()),
+            ..StripeSettings::default()
         }
     }
 
@@ -192,6 +197,11 @@ impl StripeServer {
     /// The buyer answers their bank, or does not.
     pub(crate) fn authenticate(&self, intent: &str, is_successful: bool) {
         self.shared.state().authenticate(intent, is_successful);
+    }
+
+    /// What Stripe's clock shows from now on.
+    pub(crate) fn time_is(&self, time: chrono::DateTime<chrono::Utc>) {
+        self.shared.state().time = Some(time.timestamp());
     }
 
     /// Changes a payment behind everybody's back.
@@ -289,7 +299,8 @@ async fn answer_request(
 /// The path without what is particular: `/payment_intents/ID`.
 fn generalise(path: &str) -> String {
     let steps = path.trim_start_matches("/v1").split('/').skip(1);
-    let is_id = |step: &str| ["pi_", "seti_", "pm_", "cus_"].iter().any(|it| step.starts_with(it));
+    let ids = ["pi_", "seti_", "pm_", "cus_", "dp_", "in_"];
+    let is_id = |step: &str| ids.iter().any(|it| step.starts_with(it));
     let steps = steps.map(|step| if is_id(step) { "ID" } else { step });
     steps.fold(String::new(), |path, step| format!("{path}/{step}"))
 }

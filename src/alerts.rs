@@ -24,6 +24,12 @@ text_enum! {
         AnomalousUsage = "ANOMALOUS_USAGE",
         /// A payment is not what its purchase recorded; nothing was granted for it.
         PaymentMismatch = "PAYMENT_MISMATCH",
+        /// A subscription at Stripe is not what was recorded; nothing was changed by it.
+        SubscriptionMismatch = "SUBSCRIPTION_MISMATCH",
+        /// A renewal of the plan was not paid.
+        PlanPastDue = "PLAN_PAST_DUE",
+        /// A renewal of the plan was not paid in time: no free credits at the next reset.
+        PlanSuspended = "PLAN_SUSPENDED",
         /// A payment was made for an account that takes no credits.
         PaymentUngranted = "PAYMENT_UNGRANTED",
         /// Credits were to be bought by themselves, and were not.

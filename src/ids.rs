@@ -147,6 +147,8 @@ ids! {
     StoredCardId = "card";
     /// A purchase that we tried to make by ourselves.
     AutoPurchaseAttemptId = "attempt";
+    /// A plan that a tenant pays for by the month.
+    SubscriptionId = "sub";
     /// Something that Stripe told us.
     StripeEventId = "stripe";
     /// A payment that somebody disputes.

@@ -60,6 +60,7 @@ pub mod identity;
 pub mod credits;
 /// Money in: purchases of credits, through Stripe.
 pub mod payments;
+pub mod plans;
 /// Use that is unusual.
 pub mod anomaly;
 /// AI functions, paid in credits.

@@ -21,6 +21,7 @@ mod m20261121_000013_create_anomaly;
 mod m20261121_000014_store_cards;
 mod m20261121_000015_create_auto_purchase;
 mod m20261121_000016_create_invoices;
+mod m20261121_000017_create_subscriptions;
 mod m20261121_000018_create_receipts;
 mod m20261121_000019_index_record;
 
@@ -47,6 +48,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000014_store_cards::Migration),
             Box::new(m20261121_000015_create_auto_purchase::Migration),
             Box::new(m20261121_000016_create_invoices::Migration),
+            Box::new(m20261121_000017_create_subscriptions::Migration),
             Box::new(m20261121_000018_create_receipts::Migration),
             Box::new(m20261121_000019_index_record::Migration),
         ]

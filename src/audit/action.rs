@@ -44,6 +44,10 @@ text_enum! {
         AutoPurchaseResumed = "AUTO_PURCHASE_RESUMED",
         /// Somebody gave an unpaid purchase up.
         CreditPurchaseCancelled = "CREDIT_PURCHASE_CANCELLED",
+        /// Somebody began to subscribe to a plan.
+        PlanSubscriptionStarted = "PLAN_SUBSCRIPTION_STARTED",
+        /// Somebody began to change the plan.
+        PlanChangeStarted = "PLAN_CHANGE_STARTED",
         /// How many calls of a tenant may run at once was set.
         TenantRunningMaxSet = "TENANT_RUNNING_MAX_SET",
         /// A tenant's limit of a function was set.
@@ -138,6 +142,8 @@ impl Action {
             | Self::AutoPurchaseFailed
             | Self::AutoPurchaseResumed
             | Self::CreditPurchaseCancelled
+            | Self::PlanSubscriptionStarted
+            | Self::PlanChangeStarted
             | Self::TenantPlanSet
             | Self::TenantRunningMaxSet
             | Self::TenantFunctionLimitSet
@@ -225,6 +231,8 @@ impl Action {
             | Self::AutoPurchased
             | Self::AutoPurchaseResumed
             | Self::CreditPurchaseCancelled
+            | Self::PlanSubscriptionStarted
+            | Self::PlanChangeStarted
             | Self::AnomalousUsage
             | Self::AnomalousUsageCritical
             | Self::BlockLifted

@@ -134,6 +134,7 @@ pub const SEALED: &[(&str, &str, &str)] = &[
     ("stripe_events", "id", "body"),
     ("system_event_origins", "event_id", "ip_address"),
     ("system_event_origins", "event_id", "user_agent"),
+    ("tenant_subscriptions", "id", "client_secret"),
     ("tenants", "id", "billing_email"),
     ("tenants", "id", "slack_channel"),
     ("tenants", "id", "slack_webhook_url"),

@@ -21,10 +21,11 @@ use crate::db;
 use crate::entity::credit_grant::GrantKind;
 use crate::entity::credit_transaction::TransactionType;
 use crate::entity::plan::{CarryOver, PlanType};
-use crate::entity::{credit_account, credit_package, plan, tenant};
+use crate::entity::{credit_account, credit_package, plan, tenant, tenant_subscription};
 use crate::error::{Error, Result, Violation};
 use crate::events::{self, Event};
-use crate::ids::{PackageId, PlanId, TenantId};
+use crate::ids::{AccountId, PackageId, PlanId, TenantId};
+use crate::text::Word;
 
 /// Packages on sale that one plan shows at most.
 const PACKAGES_MAX: u64 = 100;
@@ -85,6 +86,8 @@ pub struct PlanChange {
     pub carry_over: CarryOver,
     /// Credits kept at most, with CAP.
     pub carry_over_cap: Option<i64>,
+    /// Stripe's price of the plan; none: it is made by what we say.
+    pub stripe_price_id: Option<String>,
     /// The version that the change was made on.
     pub expected_version: Option<i64>,
 }
@@ -108,6 +111,7 @@ pub async fn update_plan(app: &App, actor: &Actor, change: PlanChange) -> Result
         monthly_free_credits: change.monthly_free_credits,
         carry_over: change.carry_over,
         carry_over_cap: change.carry_over_cap.unwrap_or(0),
+        stripe_price_id: change.stripe_price_id,
         created_at: now,
     };
     let inserted = plan::Entity::insert(next.clone().into_active_model())
@@ -122,7 +126,12 @@ pub async fn update_plan(app: &App, actor: &Actor, change: PlanChange) -> Result
         .plain("priceYen", &current.price_yen, &next.price_yen)
         .plain("monthlyFreeCredits", &current.monthly_free_credits, &next.monthly_free_credits)
         .plain("carryOver", &current.carry_over, &next.carry_over)
-        .plain("carryOverCap", &current.carry_over_cap, &next.carry_over_cap);
+        .plain("carryOverCap", &current.carry_over_cap, &next.carry_over_cap)
+        .plain(
+            "stripePriceId",
+            &current.stripe_price_id.as_deref().map(Word),
+            &next.stripe_price_id.as_deref().map(Word),
+        );
     let data = json!({ "planType": next.plan_type, "version": next.version });
     let subject = Subject::of("plan", next.id.0).with(data).changing(changes);
     publish(app, txn, actor, (Action::PlanUpdated, subject)).await?;
@@ -144,7 +153,25 @@ fn check_plan(change: &PlanChange) -> Result<()> {
         ));
     }
     range(&mut violations, "input.carryOverCap", cap.unwrap_or(0), (0, 100_000_000));
+    if !change.stripe_price_id.as_deref().is_none_or(|id| is_id_of_stripe(id, "price_")) {
+        violations.push(Violation::new(
+            "input.stripePriceId",
+            "Stripeの価格ID（price_…）を指定してください。",
+            "is no id of a price of Stripe's",
+        ));
+    }
     if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
+}
+
+/// Whether a text can be an id of Stripe's.
+pub(crate) fn is_id_of_stripe(text: &str, beginning: &str) -> bool {
+    let is_word = |letter: u8| letter.is_ascii_alphanumeric() || letter == b'_';
+    text.len() <= 255 && text.starts_with(beginning) && text.bytes().all(is_word)
+}
+
+/// Stripe's price of a plan, for platform admins.
+pub fn stripe_price<'a>(actor: &Actor, row: &'a plan::Model) -> Option<&'a str> {
+    row.stripe_price_id.as_deref().filter(|_| actor.may(Permission::Platform))
 }
 
 fn range(violations: &mut Vec<Violation>, field: &str, value: i64, (min, max): (i64, i64)) {
@@ -439,7 +466,8 @@ pub struct TenantPlan {
 }
 
 /// Sets a tenant's plan. A larger plan takes effect now and tops this month's free credits up to
-/// its own; a smaller one takes effect at the next reset.
+/// its own; a smaller one takes effect at the next reset. Refused while the tenant pays for its
+/// plan by the month: the plan is what is paid for.
 pub async fn set_tenant_plan(
     app: &App,
     actor: &Actor,
@@ -450,30 +478,17 @@ pub async fn set_tenant_plan(
     due::apply_due(app, account.id).await?;
     let now = app.clock.db_now();
     let mut txn = app.db.begin().await?;
-    let mut open = ledger::open(&txn, account.id).await?.ok_or(CreditError::AccountClosed)?;
-    // A month that began since would be topped up now and granted again by its reset.
-    if open.account.next_due_at <= now {
-        return Err(Error::Unavailable("credit account"));
+    let terms = Terms { plan_type: wish.plan_type, entitled_until: wish.entitled_until };
+    let set = set_terms(&mut txn, account.id, terms, now).await?;
+    let (before, saved) = set.ok_or(CreditError::AccountClosed)?;
+    // Read under the account's lock, which a subscription takes before it changes the plan.
+    let sql = "SELECT * FROM tenant_subscriptions WHERE tenant_id = $1 AND ended_at IS NULL
+               AND activated_at IS NOT NULL";
+    let paid: Option<tenant_subscription::Model> =
+        db::one(&*txn, sql, vec![wish.tenant.into()]).await?;
+    if paid.is_some() {
+        return Err(CreditError::Subscribed.into());
     }
-    let before = open.account.clone();
-    open.account.entitled_until = wish.entitled_until;
-    let is_upgrade = wish.plan_type > open.account.plan_type;
-    if is_upgrade {
-        let plan = plan_in_force(&*txn, wish.plan_type).await?;
-        open.account.plan_type = wish.plan_type;
-        open.account.next_plan_type = None;
-        open.account.monthly_free_credits = plan.monthly_free_credits;
-    } else {
-        let is_smaller = wish.plan_type < open.account.plan_type;
-        open.account.next_plan_type = is_smaller.then_some(wish.plan_type);
-    }
-    let is_entitled = wish.entitled_until.is_none_or(|until| now <= until);
-    if is_entitled {
-        top_up(&txn, &mut open, now).await?;
-    }
-    mirror_plan(&txn, &open.account, now).await?;
-    let saved = ledger::save(&mut txn, vec![open], now).await?;
-    activate(&txn, wish.tenant, now).await?;
     let changes = Changes::new().plain("planType", &before.plan_type, &wish.plan_type).plain(
         "entitledUntil",
         &before.entitled_until,
@@ -482,11 +497,66 @@ pub async fn set_tenant_plan(
     let subject = Subject::of("tenant", wish.tenant.0).in_tenant(wish.tenant).changing(changes);
     audit::record(app, &txn, actor, Action::TenantPlanSet, subject).await?;
     txn.commit().await?;
-    saved.into_iter().next().ok_or_else(|| Error::broken("an account was not saved"))
+    Ok(saved)
 }
 
-/// Adds what this period's free credits lack of the plan's, if anything.
-async fn top_up(txn: &db::Txn, open: &mut ledger::OpenAccount, now: DateTime<Utc>) -> Result<()> {
+/// What a tenant is on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Terms {
+    /// Its plan.
+    pub(crate) plan_type: PlanType,
+    /// Months that start later bring no free credits; none: no end.
+    pub(crate) entitled_until: Option<DateTime<Utc>>,
+}
+
+/// Sets an account's plan and entitlement: the one place where both change. A larger plan counts
+/// now, a smaller one from the next reset; this month's free credits are topped up to the plan's
+/// while it is entitled. The account before and after; none when it is closed.
+pub(crate) async fn set_terms(
+    txn: &mut db::Txn,
+    account: AccountId,
+    terms: Terms,
+    now: DateTime<Utc>,
+) -> Result<Option<(credit_account::Model, credit_account::Model)>> {
+    let Some(mut open) = ledger::open(txn, account).await? else { return Ok(None) };
+    // A month that began since would be topped up now and granted again by its reset.
+    if open.account.next_due_at <= now {
+        return Err(Error::Unavailable("credit account"));
+    }
+    let before = open.account.clone();
+    open.account.entitled_until = terms.entitled_until;
+    open.account.next_plan_type = None;
+    let mut free = before.monthly_free_credits;
+    if terms.plan_type != before.plan_type {
+        let plan = plan_in_force(&**txn, terms.plan_type).await?;
+        if terms.plan_type > before.plan_type {
+            open.account.plan_type = terms.plan_type;
+            open.account.monthly_free_credits = plan.monthly_free_credits;
+            free = plan.monthly_free_credits;
+        } else {
+            open.account.next_plan_type = Some(terms.plan_type);
+            // Whoever begins anew with less has no claim to what the larger plan had.
+            free = free.min(plan.monthly_free_credits);
+        }
+    }
+    let is_entitled = terms.entitled_until.is_none_or(|until| now <= until);
+    if is_entitled {
+        top_up(txn, &mut open, free, now).await?;
+    }
+    mirror_plan(txn, &open.account, now).await?;
+    let saved = ledger::save(txn, vec![open], now).await?;
+    activate(txn, before.tenant_id, now).await?;
+    let saved = saved.into_iter().next();
+    Ok(Some((before, saved.ok_or_else(|| Error::broken("an account was not saved"))?)))
+}
+
+/// Adds what this period's free credits lack of so many, if anything.
+async fn top_up(
+    txn: &db::Txn,
+    open: &mut ledger::OpenAccount,
+    free: i64,
+    now: DateTime<Utc>,
+) -> Result<()> {
     let this_period = period::period_of(now, period::zone(&open.account.time_zone));
     let granted: Vec<crate::entity::credit_grant::Model> =
         crate::entity::credit_grant::Entity::of_account(open.account.id)
@@ -495,7 +565,7 @@ async fn top_up(txn: &db::Txn, open: &mut ledger::OpenAccount, now: DateTime<Utc
             .all(&**txn)
             .await?;
     let granted: i64 = granted.iter().map(|grant| grant.granted).sum();
-    let lacking = open.account.monthly_free_credits - granted;
+    let lacking = free - granted;
     let lacking = lacking.min(BALANCE_MAX - open.book.current);
     if lacking > 0 {
         let grant = free_grant(open.account.id, lacking, this_period, now);

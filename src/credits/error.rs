@@ -36,6 +36,8 @@ pub enum CreditError {
     },
     /// The package is no longer on sale.
     PackageRetired,
+    /// The tenant pays for its plan by the month.
+    Subscribed,
     /// The balance may not grow past 2 000 000 000 credits.
     BalanceTooLarge,
 }
@@ -49,6 +51,7 @@ impl DomainError for CreditError {
             Self::AccountClosed
             | Self::NothingToRefund { .. }
             | Self::PackageRetired
+            | Self::Subscribed
             | Self::BalanceTooLarge => Code::InvalidState,
         }
     }
@@ -88,6 +91,10 @@ impl DomainError for CreditError {
                 "このパッケージは販売を終了しています。",
                 "This package is no longer on sale.",
             ),
+            Self::Subscribed => lang.pick(
+                "このテナントはプランを月額で契約中です。プランの変更は契約から行ってください。",
+                "The tenant pays for its plan by the month; change the subscription.",
+            ),
             Self::BalanceTooLarge => lang.pick(
                 "残高の上限（2,000,000,000クレジット）を超えます。",
                 "The balance would pass 2,000,000,000 credits.",
@@ -103,6 +110,7 @@ impl DomainError for CreditError {
             | Self::TooManyRunning { .. }
             | Self::AccountClosed
             | Self::PackageRetired
+            | Self::Subscribed
             | Self::BalanceTooLarge => None,
         }
     }
@@ -119,6 +127,7 @@ impl DomainError for CreditError {
             Self::AccountClosed
             | Self::NothingToRefund { .. }
             | Self::PackageRetired
+            | Self::Subscribed
             | Self::BalanceTooLarge => Details::None,
         }
     }

@@ -97,6 +97,8 @@ pub mod credit_receipt;
 pub mod credit_invoice;
 /// Payments that somebody disputes.
 pub mod payment_dispute;
+/// Plans that tenants pay for by the month.
+pub mod tenant_subscription;
 /// What Stripe told us.
 pub mod stripe_event;
 /// How far what Stripe tells was read.

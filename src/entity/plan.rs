@@ -21,6 +21,8 @@ pub struct Model {
     pub carry_over: CarryOver,
     /// Credits; read only with [`CarryOver::Cap`].
     pub carry_over_cap: i64,
+    /// Stripe's price; none: the price is told with each request.
+    pub stripe_price_id: Option<String>,
     pub created_at: DateTime<Utc>,
 }
 

@@ -19,6 +19,7 @@ use crate::payments::graphql::auto::AutoPurchaseMutation;
 use crate::payments::graphql::{
     CardMutation, CardQuery, PaymentMutation, PaymentQuery, PaymentSubscription, ReceiptQuery,
 };
+use crate::plans::graphql::{PlanMutation, PlanQuery};
 
 /// Everything that can be read. Each field is null when it fails, with the reason in `errors`.
 #[derive(Default, MergedObject)]
@@ -32,6 +33,7 @@ pub struct Query(
     PaymentQuery,
     CardQuery,
     ReceiptQuery,
+    PlanQuery,
     AiQuery,
     AnomalyQuery,
     AuditQuery,
@@ -51,6 +53,7 @@ pub struct Mutation(
     PaymentMutation,
     CardMutation,
     AutoPurchaseMutation,
+    PlanMutation,
     AiMutation,
     AnomalyMutation,
     CreditAdminMutation,

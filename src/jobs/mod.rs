@@ -22,6 +22,7 @@ use crate::payments::auto::work as auto;
 use crate::payments::invoices::due;
 use crate::payments::{cards, reset_notice};
 use crate::payments::service::{inbox, reconcile};
+use crate::plans::service::{reconcile as subscriptions, work};
 use crate::queue;
 
 mod cleanup;
@@ -90,6 +91,12 @@ pub static JOBS: &[Job] = &[
         run: |app| Box::pin(due::remind(app)),
     },
     Job {
+        name: "plans-reconcile",
+        schedule: "3-59/5 * * * *",
+        zone: chrono_tz::UTC,
+        run: |app| Box::pin(subscriptions::reconcile(app)),
+    },
+    Job {
         name: "cleanup",
         schedule: "30 3 * * *",
         zone: chrono_tz::Asia::Tokyo,
@@ -119,7 +126,8 @@ async fn assess(app: App) -> Result<String> {
 }
 
 /// Durable work and who does it. The domains that have such work join the list.
-static WORK: &[queue::Handler<App>] = &[mail::HANDLER, inbox::HANDLER, cards::KEEP, cards::DETACH];
+static WORK: &[queue::Handler<App>] =
+    &[mail::HANDLER, inbox::HANDLER, cards::KEEP, cards::DETACH, work::EVENTS, work::ENDS];
 
 /// Something that every process reads again and again.
 struct Round {

@@ -22,6 +22,12 @@ pub const TYPES: &[&str] = &[
     "charge.dispute.funds_withdrawn",
     "charge.dispute.updated",
     "charge.refunded",
+    "customer.deleted",
+    "customer.subscription.created",
+    "customer.subscription.deleted",
+    "customer.subscription.pending_update_applied",
+    "customer.subscription.pending_update_expired",
+    "customer.subscription.updated",
     "invoice.deleted",
     "invoice.finalized",
     "invoice.marked_uncollectible",
@@ -34,6 +40,10 @@ pub const TYPES: &[&str] = &[
     "payment_intent.processing",
     "payment_intent.requires_action",
     "payment_intent.succeeded",
+    "payment_method.automatically_updated",
+    "payment_method.detached",
+    "payment_method.updated",
+    "setup_intent.succeeded",
 ];
 const CURSOR: &str = "events";
 /// What is looked at again each time: clocks differ, and an event may be listed late.

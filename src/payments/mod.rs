@@ -16,6 +16,7 @@ pub mod missed;
 pub mod price;
 pub mod receipts;
 
+pub(crate) mod handed_on;
 mod notice;
 pub mod reset_notice;
 pub mod invoices {

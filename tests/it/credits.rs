@@ -79,6 +79,7 @@ async fn set_carry_over(app: &TestApp, plan_type: PlanType, rule: CarryOver, cap
         monthly_free_credits,
         carry_over: rule,
         carry_over_cap: cap,
+        stripe_price_id: None,
         expected_version: None,
     };
     update_plan(&app.app, &root.actor, change).await.unwrap();

@@ -14,8 +14,8 @@ use musubi::entity::{
     execution_tag, function_price, hand_over, idempotency_key, invitation, job_run, key_use,
     linked_account, membership, membership_removal, monthly_reset, payment_dispute, plan,
     queue_item, registered_document, session, sign_in_link, site, stripe_cursor, stripe_event,
-    system_event, system_event_origin, tenant, usage_daily,
-    usage_hourly, user, user_profile,
+    system_event, system_event_origin, tenant, tenant_subscription, usage_daily, usage_hourly, user,
+    user_profile,
 };
 use musubi::ids::{AccountId, DrawId};
 
@@ -23,7 +23,7 @@ mod money;
 mod people;
 mod rows;
 
-use money::{the_cards, the_purchases};
+use money::{the_cards, the_purchases, the_subscriptions};
 use people::{the_sites, the_ways_in};
 
 use rows::{
@@ -57,6 +57,7 @@ pub(crate) async fn every_entity_reads_its_table(db: &DatabaseConnection) {
     reads_its_table(db, key_use::Entity).await;
     reads_its_table(db, compliance_assessment::Entity).await;
     reads_its_table(db, plan::Entity).await;
+    reads_its_table(db, tenant_subscription::Entity).await;
     reads_its_table(db, function_price::Entity).await;
     reads_its_table(db, credit_package::Entity).await;
     reads_its_table(db, credit_account::Entity).await;
@@ -104,6 +105,7 @@ pub(crate) async fn rows_come_back_as_they_were_written(db: &DatabaseConnection)
     let another = the_grants(db, strange).await;
     the_purchases(db, &of, (grant, another)).await;
     the_cards(db, &of).await;
+    the_subscriptions(db, &of).await;
     same(db, execution_tag::Model { execution_id: execution, tag: "夏".into() }).await;
     same(
         db,

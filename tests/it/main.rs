@@ -34,6 +34,7 @@ mod nodelay;
 mod oauth;
 mod pages;
 mod payments;
+mod plans;
 mod process;
 mod queue;
 mod schema;

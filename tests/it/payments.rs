@@ -174,7 +174,7 @@ pub(crate) async fn buys(person: &Person, input: Value) -> Value {
 }
 
 /// Sends an event as Stripe does, signed now.
-async fn deliver(app: &App, event: &Value) -> Receipt {
+pub(crate) async fn deliver(app: &App, event: &Value) -> Receipt {
     let body = event.to_string();
     let signature = sign(&body, app.clock.db_now().timestamp(), SIGNING_SECRET);
     inbox::receive(app, &signature, body.as_bytes()).await.unwrap()

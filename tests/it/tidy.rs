@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The shelf: a module uses only what stands to its left.
 const SHELF: &str = "error ids clock money text mask crypto config tokens actor tasks nodelay db \
      batch external entity events queue meter journal app mail audit idempotency alerts limits \
-     documents identity credits payments anomaly ai compliance verify jobs demo graphql http";
+     documents identity credits payments plans anomaly ai compliance verify jobs demo graphql http";
 /// Folders of the shelf that are layers; the other folders are domains.
 const LAYERS: &[&str] = &["external", "entity", "graphql", "http"];
 /// Where a macro of the whole crate is written.

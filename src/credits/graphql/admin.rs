@@ -134,6 +134,9 @@ pub struct PlanUpdateInput {
     carry_over: CarryOver,
     /// Credits that stay at most; goes with CAP, and only with CAP.
     carry_over_cap: Option<i32>,
+    /// Stripe's id of a monthly price, `price_…`, of just this amount. When absent, Stripe is told
+    /// the price with each request, and nothing need be made there.
+    stripe_price_id: Option<String>,
     /// The version that the change was made on.
     expected_version: Option<i32>,
 }
@@ -288,6 +291,7 @@ impl CreditAdminMutation {
             monthly_free_credits: input.monthly_free_credits.into(),
             carry_over: input.carry_over.into(),
             carry_over_cap: input.carry_over_cap.map(i64::from),
+            stripe_price_id: input.stripe_price_id,
             expected_version: input.expected_version.map(i64::from),
         };
         let work = async { catalog::update_plan(&caller.app, caller.actor()?, change).await };

@@ -1,6 +1,6 @@
 //! Plans and packages in the API.
 
-use async_graphql::{Context, Description, Enum, ID, Object};
+use async_graphql::{Context, Description, Enum, ID, Object, Result};
 
 use crate::credits::catalog;
 use crate::credits::graphql::PlanType;
@@ -64,6 +64,12 @@ impl Plan {
     /// Credits that stay at most, with CAP.
     async fn carry_over_cap(&self) -> Option<i32> {
         (self.0.carry_over == plan::CarryOver::Cap).then(|| int(self.0.carry_over_cap))
+    }
+
+    /// Stripe's price of it; null for all but platform admins, and where Stripe is told the price
+    /// with each request.
+    fn stripe_price_id(&self, ctx: &Context<'_>) -> Result<Option<&str>> {
+        Ok(catalog::stripe_price(caller(ctx).actor()?, &self.0))
     }
 }
 

@@ -12,7 +12,9 @@ mod invoices;
 mod news;
 mod sandbox;
 mod sandbox_cards;
+mod sandbox_subscriptions;
 mod signature;
+mod subscriptions;
 
 use futures_util::future::BoxFuture;
 
@@ -23,6 +25,10 @@ pub use invoices::{Addressee, Invoice, InvoiceState, Invoicing, NewInvoice, Turn
 pub use news::{Dispute, EventList, EventPage, News, TYPES_MAX, read_dispute};
 pub use sandbox::SandboxPayments;
 pub use signature::{SignatureFault, verify};
+pub use subscriptions::{
+    NewSubscription, PAID_PLAN, PAID_UNTIL, Preview, Price, Rate, SUBSCRIPTION, Step, Subscription,
+    SubscriptionState, Subscriptions, read_subscription,
+};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value as Json;
@@ -159,7 +165,7 @@ pub enum StripeFailure {
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, StripeFailure>>;
 
 /// Who takes money.
-pub trait Payments: Invoicing + News {
+pub trait Payments: Invoicing + News + Subscriptions {
     /// Whether it is real money.
     fn is_live(&self) -> bool;
     /// Makes a customer; the same key makes the same one.

@@ -18,8 +18,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, Utc};
 use futures_util::future::{FutureExt, ready};
 
+use crate::clock::Clock;
+
 use super::invoices::SandboxInvoices;
 use super::sandbox_cards::{SandboxCards, name_of, stored};
+use super::sandbox_subscriptions::SandboxSubscriptions;
 use super::{
     Answer, Card, Decline, Method, NewPayment, NewSetup, Payment, PaymentState, Payments, Setup,
     StripeFailure,
@@ -35,9 +38,15 @@ pub struct SandboxPayments {
     payments: Mutex<VecDeque<Payment>>,
     cards: SandboxCards,
     pub(super) invoices: SandboxInvoices,
+    pub(super) subscriptions: SandboxSubscriptions,
 }
 
 impl SandboxPayments {
+    /// Whose months go by this clock.
+    pub fn at(clock: Clock) -> Self {
+        Self { subscriptions: SandboxSubscriptions::at(clock), ..Self::default() }
+    }
+
     fn payments(&self) -> MutexGuard<'_, VecDeque<Payment>> {
         self.payments.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -17,6 +17,7 @@ use crate::identity::service::tenant::{self as tenants, TenantChange, TenantOrde
 use crate::identity::service::{invitation as invitations, key, member as members, site as sites};
 use crate::ids::{TenantId, TypedId};
 use crate::payloads;
+use crate::plans::graphql::{PlanSubscription, subscription_of};
 
 /// How somebody becomes a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
@@ -161,6 +162,12 @@ impl Tenant {
         tenants::only_within(caller.actor()?, self.0.id)?;
         let rows = key::list(&caller.app, caller.actor()?).await?;
         Ok(rows.into_iter().map(ApiKey).collect())
+    }
+
+    /// What it pays for its plan by the month, or paid last; null when it never subscribed. For
+    /// ADMIN, within the tenant.
+    async fn subscription(&self, ctx: &Context<'_>) -> Result<Option<PlanSubscription>> {
+        subscription_of(ctx, self.0.id).await
     }
 }
 

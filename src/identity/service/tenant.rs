@@ -19,7 +19,11 @@ use crate::identity::rules::Refusals;
 use crate::identity::service::invitation::{self, Invite, Invited};
 use crate::identity::service::people::{NewTenant, tenant_row};
 use crate::ids::TenantId;
+use crate::queue::{self, NewItem};
 use crate::text::Word;
+
+/// Names the work that ends what a closed tenant pays by the month.
+pub(crate) const END_SUBSCRIPTION: &str = "end-subscription";
 
 /// Locks a tenant that is there; of two who change its people at once, the second sees the first.
 pub(crate) async fn lock(txn: &Txn, id: TenantId) -> Result<tenant::Model> {
@@ -325,6 +329,7 @@ pub async fn close(
     let closed = closed.ok_or(Error::NotFound("tenant"))?;
     close_account(&txn, id, now).await?;
     end_access(&mut txn, id, now).await?;
+    end_subscription(app, &mut txn, id, now).await?;
     let changes = Changes::new().plain("deletedAt", &None, &closed.deleted_at);
     let subject = subject(id).with(json!({ "slug": row.slug })).changing(changes);
     audit::record(app, &txn, actor, Action::TenantClosed, subject).await?;
@@ -355,6 +360,23 @@ async fn end_access(txn: &mut Txn, id: TenantId, now: DateTime<Utc>) -> Result<(
     db::execute(&**txn, sql, vec![id.into(), now.into()]).await?;
     db::execute(&**txn, "DELETE FROM sites WHERE tenant_id = $1", vec![id.into()]).await?;
     events::announce(txn, Event::SitesChanged);
+    Ok(())
+}
+
+/// Whoever takes money by the month is told to end it, however long that takes.
+async fn end_subscription(
+    app: &App,
+    txn: &mut Txn,
+    id: TenantId,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let item = NewItem {
+        kind: END_SUBSCRIPTION,
+        payload: &json!({ "tenant": id.to_string() }),
+        dedupe_key: Some(format!("{END_SUBSCRIPTION}:{id}")),
+        run_at: now,
+    };
+    queue::push(txn, item, &app.crypto).await?;
     Ok(())
 }
 

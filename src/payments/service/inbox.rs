@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 use crate::external::stripe::{self, Payment, StripeFailure, read_payment};
 use crate::ids::{StripeEventId, TypedId};
 use crate::payments::cards::told;
-use crate::payments::disputes;
 use crate::payments::invoices::hear;
+use crate::payments::{disputes, handed_on};
 use crate::payments::service::{learn, refund};
 use crate::queue::{self, Handler, Hopeless, NewItem};
 
@@ -137,9 +137,10 @@ WHERE id = $1 AND processed_at IS NULL";
 
 /// What an event changes here; a word for the record.
 async fn understand(app: &App, row: &stripe_event::Model) -> Result<&'static str> {
-    let json: Json = serde_json::from_str(&app.crypto.open(place(row.id), &row.body)?)?;
+    let json = body_of(app, row)?;
     let object = &json["data"]["object"];
     match row.event_type.as_str() {
+        kind if handed_on::is_of_plans(kind, object) => handed_on::hand_on(app, row).await,
         // These stay so: the event itself tells the end.
         "payment_intent.succeeded" | "payment_intent.canceled" => match read_payment(object) {
             Some(payment) => told(app, payment, row.is_live).await,
@@ -171,6 +172,11 @@ async fn understand(app: &App, row: &stripe_event::Model) -> Result<&'static str
         // Kept, for what we learn to understand later.
         _ => Ok("KEPT"),
     }
+}
+
+/// An event as it came.
+pub(crate) fn body_of(app: &App, row: &stripe_event::Model) -> Result<Json> {
+    Ok(serde_json::from_str(&app.crypto.open(place(row.id), &row.body)?)?)
 }
 
 /// Learns a payment from an event. Both must be of the same money, and of ours.

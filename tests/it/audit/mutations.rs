@@ -89,6 +89,7 @@ async fn every_mutation_that_is_done_leaves_a_line_in_the_record() {
     Box::pin(sessions_and_sites(&mut story)).await;
     Box::pin(purchases(&mut story)).await;
     Box::pin(cards(&mut story)).await;
+    Box::pin(plans(&mut story)).await;
     Box::pin(unusual_use(&mut story)).await;
     Box::pin(the_tenant(&mut story)).await;
     let all: BTreeSet<String> = access::root_fields()
@@ -248,6 +249,18 @@ async fn cards(story: &mut Story) {
         let of_card = with(format!("(id: {})", begun["card"]["id"]), "card { id }");
         story.does(&admin, field, of_card).await;
     }
+}
+
+async fn plans(story: &mut Story) {
+    let admin = story.hotel.admin.clone();
+    let begin = "(input: { planType: ESSENTIAL, stripePaymentMethodId: \"pm_card_visa\",
+        idempotencyKey: \"plan-first\" })";
+    story.does(&admin, "planSubscribe", with(begin, "subscription { status }")).await;
+    for field in ["planSubscriptionConfirm", "planCancel", "planResume"] {
+        story.does(&admin, field, with("", "subscription { status }")).await;
+    }
+    let change = "(input: { planType: ENTERPRISE, idempotencyKey: \"plan-change\" })";
+    story.does(&admin, "planChange", with(change, "subscription { status }")).await;
 }
 
 async fn unusual_use(story: &mut Story) {

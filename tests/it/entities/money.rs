@@ -1,6 +1,6 @@
 //! Rows of purchases and of what Stripe tells.
 
-use sea_orm::DatabaseConnection;
+use sea_orm::{DatabaseConnection, EntityTrait};
 
 use musubi::crypto::Sealed;
 use musubi::entity::auto_purchase::AutoPurchaseReason;
@@ -9,9 +9,11 @@ use musubi::entity::plan::PlanType;
 use musubi::entity::{
     auto_purchase, auto_purchase_attempt, credit_invoice, credit_package, credit_purchase,
     credit_receipt, payment_dispute, stored_card, stripe_cursor, stripe_event,
+    tenant_subscription,
 };
 use musubi::ids::{
     AutoPurchaseAttemptId, DisputeId, GrantId, PackageId, PurchaseId, StoredCardId, StripeEventId,
+    SubscriptionId,
 };
 
 use super::rows::{Owner, day, now, same};
@@ -146,6 +148,50 @@ async fn the_automatic_purchases(db: &DatabaseConnection, of: &Owner, package: P
                 ended_at: (!is_open).then(now),
             };
             same(db, row).await;
+        }
+    }
+}
+
+/// A subscription in each state; one that has not ended is the tenant's only one.
+pub(super) async fn the_subscriptions(db: &DatabaseConnection, of: &Owner) {
+    use tenant_subscription::SubscriptionStatus as Status;
+    for status in Status::ALL {
+        let is_over =
+            matches!(status, Status::Cancelled | Status::IncompleteExpired | Status::Failed);
+        let is_unpaid = matches!(status, Status::PastDue | Status::Suspended);
+        let id = SubscriptionId::new();
+        let row = tenant_subscription::Model {
+            id,
+            tenant_id: of.tenant,
+            account_id: of.account,
+            user_id: of.user,
+            status: *status,
+            plan_type: PlanType::Professional,
+            pending_plan_type: Some(PlanType::Enterprise).filter(|_| is_unpaid),
+            price_yen: 19_800,
+            stripe_price_id: is_over.then(|| "price_1".into()),
+            payment_method_id: is_over.then(|| "pm_1".into()),
+            stripe_id: Some(format!("sub_{id}")),
+            item_id: Some("si_1".into()),
+            client_secret: is_unpaid.then(|| Sealed(vec![5; 40])),
+            period_start: Some(now()),
+            period_end: Some(now()),
+            cancel_at_period_end: is_over,
+            grace_until: is_unpaid.then(now),
+            change_id: is_unpaid.then_some(id.0),
+            change_plan_type: is_unpaid.then_some(PlanType::Essential),
+            change_at: is_unpaid.then(now),
+            reads: 3,
+            version: 2,
+            created_at: now(),
+            updated_at: now(),
+            check_at: now(),
+            activated_at: Some(now()),
+            ended_at: is_over.then(now),
+        };
+        same(db, row).await;
+        if !is_over {
+            tenant_subscription::Entity::delete_by_id(id).exec(db).await.unwrap();
         }
     }
 }

@@ -316,6 +316,7 @@ pub(super) async fn the_price_list(db: &DatabaseConnection) -> PriceId {
                     monthly_free_credits: 100,
                     carry_over: *carry_over,
                     carry_over_cap: 5,
+                    stripe_price_id: (more > 0).then(|| "price_1".to_owned()),
                     created_at: now(),
                 },
             )

@@ -52,6 +52,7 @@ const RIGHTS: &str = "
     Query.creditPurchases               -     -        -        +      +         -
     Query.node                          +     +        +        +      +         +
     Query.nodes                         +     +        +        +      +         +
+    Query.planChangePreview             -     -        -        +      +         -
     Query.plans                         +     +        +        +      +         +
     Query.storedCards                   -     -        -        +      +         -
     Query.tenants                       -     -        -        -      +         -
@@ -82,6 +83,11 @@ const RIGHTS: &str = "
     Mutation.membershipInvitationRevoke -     -        -        +      +         -
     Mutation.membershipRemove           +     +        +        +      +         -
     Mutation.membershipRoleChange       -     -        -        +      +         -
+    Mutation.planCancel                 -     -        -        +      +         -
+    Mutation.planChange                 -     -        -        +      +         -
+    Mutation.planResume                 -     -        -        +      +         -
+    Mutation.planSubscribe              -     -        -        +      +         -
+    Mutation.planSubscriptionConfirm    -     -        -        +      +         -
     Mutation.planUpdate                 -     -        -        -      +         -
     Mutation.profileUpdate              +     +        +        +      +         -
     Mutation.sessionEnd                 +     +        +        +      +         -

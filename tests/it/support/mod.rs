@@ -179,7 +179,8 @@ impl Setting {
         let outbox = Arc::new(Outbox::default());
         let mailer = self.mailer.unwrap_or_else(|| Arc::clone(&outbox) as Arc<dyn Mailer>);
         let oauth = Arc::new(self.oauth.unwrap_or_else(Providers::none));
-        let payments = self.payments.unwrap_or_else(|| Arc::new(SandboxPayments::default()));
+        let payments =
+            self.payments.unwrap_or_else(|| Arc::new(SandboxPayments::at(clock.clone())));
         let external = External { models, mailer, payments, oauth };
         let app = App::start(config, clock.clone(), external).await.unwrap();
         let engine = Engine::new(Limits::default()).unwrap();

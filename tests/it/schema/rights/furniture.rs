@@ -9,14 +9,17 @@ use musubi::actor::{Actor, Source};
 use musubi::audit::{self, Action, Changes, Subject, seal};
 use musubi::compliance::assess;
 use musubi::crypto::Place;
+use musubi::entity::tenant_subscription;
 use musubi::ids::{DisputeId, PurchaseId, TypedId, new_uuid};
 use serde_json::json;
 
 use super::key_of;
 use super::stage::{set, text};
 use crate::payments;
+use crate::plans;
 use crate::support::TestServer;
 use crate::support::people::Hotel;
+use crate::support::stripe::StripeServer;
 
 /// A purchase that has everything a purchase can ever have, if never at once.
 pub(super) async fn buy(server: &TestServer, words: &mut BTreeMap<&'static str, String>) {
@@ -90,6 +93,34 @@ pub(super) async fn store_a_card(server: &TestServer, words: &mut BTreeMap<&'sta
     let done = payments::cards::begins(&server.hotel.admin, input).await;
     words.insert("card", text(&done["card"]["id"]));
     words.insert("setup", text(&done["setup"]["id"]));
+}
+
+/// A plan that is paid for, with everything that it can ever have, if never at once; and one of the
+/// other tenant that is over.
+pub(super) async fn subscribe(server: &TestServer, stripe: &StripeServer, strange: &Hotel) {
+    let now = server.app.app.clock.db_now();
+    stripe.time_is(now);
+    for hotel in [&server.hotel, strange] {
+        let input = json!({ "planType": "ESSENTIAL", "idempotencyKey": "stage-subscription" });
+        let done = plans::does(hotel, "planSubscribe", Some(input)).await;
+        let id = text(&done["subscription"]["stripeSubscriptionId"]);
+        if hotel.id == strange.id {
+            plans::does(hotel, "planCancel", None).await;
+            continue;
+        }
+        stripe.pays_open_invoice(&id);
+        plans::does(hotel, "planSubscriptionConfirm", None).await;
+        let sql = "SELECT * FROM tenant_subscriptions WHERE stripe_id = $1";
+        let row: Option<tenant_subscription::Model> =
+            musubi::db::one(server.app.app.db.primary(), sql, vec![id.into()]).await.unwrap();
+        let row = row.unwrap();
+        let place = Place { table: "tenant_subscriptions", column: "client_secret", row: row.id.0 };
+        let secret = server.app.app.crypto.seal(place, "pi_stage_secret").unwrap();
+        let more = "UPDATE tenant_subscriptions SET plan_type = 'PROFESSIONAL',
+                    pending_plan_type = 'ESSENTIAL', client_secret = $2, grace_until = $3
+                    WHERE id = $1";
+        set(server, more, vec![row.id.into(), secret.into(), now.into()]).await;
+    }
 }
 
 /// Use within the hour before this one.

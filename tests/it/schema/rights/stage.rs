@@ -102,6 +102,7 @@ impl Stage {
         tokens[6] = Some(bare_key_of(&server.app, hotel).await.token);
         let expired = [expired_token(&server).await, expired_key(&server).await];
         let words = furnish(&server, &strange, &root).await;
+        furniture::subscribe(&server, &stripe, &strange).await;
         let fresh = AtomicU64::new(0);
         Self { server, _stripe: stripe, expired, words, tokens, people: ids, fresh }
     }
@@ -322,7 +323,8 @@ async fn settle_in(server: &TestServer, root: &Person, site_id: &str) {
 /// Plans, packages and prices.
 async fn sell(root: &Person, words: &mut BTreeMap<&'static str, String>) {
     let plan = "mutation { it: planUpdate(input: { planType: ENTERPRISE, priceYen: 49800,
-        monthlyFreeCredits: 5000, carryOver: CAP, carryOverCap: 7 }) {
+        monthlyFreeCredits: 5000, carryOver: CAP, carryOverCap: 7,
+        stripePriceId: \"price_stage\" }) {
         plan { id } userErrors { code message } } }";
     words.insert("plan", text(&gets(root, plan, json!({})).await["plan"]["id"]));
     let package = "mutation { it: creditPackageCreate(input: { planType: PROFESSIONAL,

@@ -44,6 +44,10 @@ impl Account {
                 ["v1", "setup_intents" | "payment_methods", ..]
                 | ["v1", "customers", _, "payment_methods", ..],
             ) => self.act_on_cards(steps, form),
+            (
+                _,
+                ["v1", "products" | "subscriptions", ..] | ["v1", "invoices", "create_preview"],
+            ) => self.act_on_plans(method, &steps, form),
             (method, [_, steps @ ..]) => self.act_on_papers(method, steps, form),
             (method, path) => panic!("the double knows no {method} {path:?}"),
         }

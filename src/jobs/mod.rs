@@ -20,8 +20,8 @@ use crate::error::Result;
 use crate::mail;
 use crate::payments::auto::work as auto;
 use crate::payments::invoices::due;
-use crate::payments::{cards, reset_notice};
 use crate::payments::service::{inbox, reconcile};
+use crate::payments::{cards, reset_notice};
 use crate::plans::service::{reconcile as subscriptions, work};
 use crate::queue;
 

@@ -14,8 +14,8 @@ use musubi::entity::{
     execution_tag, function_price, hand_over, idempotency_key, invitation, job_run, key_use,
     linked_account, membership, membership_removal, monthly_reset, payment_dispute, plan,
     queue_item, registered_document, session, sign_in_link, site, stripe_cursor, stripe_event,
-    system_event, system_event_origin, tenant, tenant_subscription, usage_daily, usage_hourly, user,
-    user_profile,
+    system_event, system_event_origin, tenant, tenant_subscription, usage_daily, usage_hourly,
+    user, user_profile,
 };
 use musubi::ids::{AccountId, DrawId};
 

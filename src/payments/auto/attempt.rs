@@ -33,8 +33,10 @@ pub(crate) async fn told(
         return Ok(());
     }
     let reason = match purchase.status {
-        PaymentStatus::Pending | PaymentStatus::RequiresAction => return Ok(()),
-        PaymentStatus::Completed | PaymentStatus::Refunded => None,
+        PaymentStatus::Pending | PaymentStatus::RequiresAction | PaymentStatus::Overdue => {
+            return Ok(());
+        }
+        PaymentStatus::Completed | PaymentStatus::Refunded | PaymentStatus::Disputed => None,
         PaymentStatus::Failed => Some(purchase.failure_code.map_or(Reason::CardDeclined, why)),
         // Nobody is there to answer the bank: we give such a payment up.
         PaymentStatus::Cancelled if before.status == PaymentStatus::RequiresAction => {

@@ -277,6 +277,7 @@ async fn begin(
         confirmation_token_id: None,
         stored_card: Some(card.id),
         return_url: None,
+        invoice_email: None,
         saves_card: false,
         source: PurchaseSource::AutoPurchase,
         idempotency_key: String::new(),

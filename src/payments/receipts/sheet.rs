@@ -43,7 +43,10 @@ impl Sheet {
     /// How it was paid, in Japanese and English.
     pub(super) fn method(&self) -> (&'static str, &'static str) {
         match self.purchase.method {
-            PaymentMethodKind::Stripe => ("クレジットカード", "Credit card"),
+            PaymentMethodKind::Stripe | PaymentMethodKind::StoredCard => {
+                ("クレジットカード", "Credit card")
+            }
+            PaymentMethodKind::Invoice => ("請求書払い", "Invoice"),
         }
     }
 }

@@ -66,7 +66,9 @@ pub async fn buy(app: &App, actor: &Actor, mut wish: Wish) -> Result<credit_purc
     actor.require(Permission::MoneyManage)?;
     let tenant = actor.tenant()?;
     match wish.method {
-        PaymentMethodKind::Stripe | PaymentMethodKind::StoredCard => check(&wish, app.config.is_production())?,
+        PaymentMethodKind::Stripe | PaymentMethodKind::StoredCard => {
+            check(&wish, app.config.is_production())?
+        }
         PaymentMethodKind::Invoice => check_invoice(&mut wish)?,
     }
     let row = record(app, actor, tenant, wish).await?;
@@ -324,6 +326,13 @@ fn check(wish: &Wish, is_production: bool) -> Result<()> {
             "give either this or stripeConfirmationTokenId, and none with STORED_CARD",
         );
     }
+    if wish.invoice_email.is_some() {
+        refuse(
+            "input.invoiceEmail",
+            "請求書払いの場合のみ指定してください。",
+            "is for invoices only",
+        );
+    }
     let page = (&wish.payment_method_id, &wish.confirmation_token_id, &wish.return_url);
     violations.extend(violations_of_page(page, is_production));
     if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
@@ -343,13 +352,6 @@ pub(crate) fn violations_of_page(
             "input.stripePaymentMethodId",
             "stripePaymentMethodIdとstripeConfirmationTokenIdは同時に指定できません。",
             "give either this or stripeConfirmationTokenId",
-        );
-    }
-    if wish.invoice_email.is_some() {
-        refuse(
-            "input.invoiceEmail",
-            "請求書払いの場合のみ指定してください。",
-            "is for invoices only",
         );
     }
     let ids = [

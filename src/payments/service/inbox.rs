@@ -15,8 +15,8 @@ use crate::external::stripe::{self, Payment, StripeFailure, read_payment};
 use crate::ids::{StripeEventId, TypedId};
 use crate::payments::cards::told;
 use crate::payments::invoices::hear;
-use crate::payments::{disputes, handed_on};
 use crate::payments::service::{learn, refund};
+use crate::payments::{disputes, handed_on};
 use crate::queue::{self, Handler, Hopeless, NewItem};
 
 const KIND: &str = "stripe-event";

@@ -102,9 +102,10 @@ fn unanswered(failure: StripeFailure) -> Error {
             tracing::warn!(why, "Stripe did not answer: {why}");
             Error::Unavailable("Stripe")
         }
-        StripeFailure::Declined(..) | StripeFailure::Refused(_) | StripeFailure::NotFound => {
-            Error::broken(failure)
-        }
+        StripeFailure::Declined(..)
+        | StripeFailure::Refused(_)
+        | StripeFailure::NotFound
+        | StripeFailure::NoCustomer => Error::broken(failure),
     }
 }
 

@@ -86,6 +86,8 @@ pub(crate) async fn find(app: &App, row: &tenant_subscription::Model) -> Result<
     let Some(customer) = customer::known(app, row.tenant_id).await? else { return Ok(None) };
     match app.payments.find_subscription(&customer, &row.id.to_string()).await {
         Ok(found) => Ok(found.map(|found| found.id)),
+        // What it had ended with it.
+        Err(StripeFailure::NoCustomer) => Ok(None),
         Err(failure) => Err(unanswered(failure)),
     }
 }
@@ -124,8 +126,9 @@ fn unanswered(failure: StripeFailure) -> Error {
             tracing::warn!(why, "Stripe did not answer: {why}");
             Error::Unavailable("Stripe")
         }
-        StripeFailure::Declined(..) | StripeFailure::Refused(_) | StripeFailure::NotFound => {
-            Error::broken(failure)
-        }
+        StripeFailure::Declined(..)
+        | StripeFailure::Refused(_)
+        | StripeFailure::NotFound
+        | StripeFailure::NoCustomer => Error::broken(failure),
     }
 }

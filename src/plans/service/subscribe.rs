@@ -153,7 +153,11 @@ async fn go_on(app: &App, row: tenant_subscription::Model) -> Result<tenant_subs
     }
     let outcome = match begin(app, &row).await {
         Ok(made) => learn::look(app, row.id, &made.id).await,
-        Err(failure @ (StripeFailure::Refused(_) | StripeFailure::NotFound)) => {
+        Err(
+            failure @ (StripeFailure::Refused(_)
+            | StripeFailure::NotFound
+            | StripeFailure::NoCustomer),
+        ) => {
             tracing::error!(subscription.id = %row.id, %failure, "{} was refused", row.id);
             learn::end(app, &row, SubscriptionStatus::Failed).await
         }
@@ -185,5 +189,11 @@ async fn begin(
         tenant: row.tenant_id.to_string(),
         subscription: row.id.to_string(),
     };
-    app.payments.subscribe(&new).await
+    let made = app.payments.subscribe(&new).await;
+    if let Err(StripeFailure::NoCustomer) = made {
+        // Nothing was made; the next wish finds another customer.
+        let forgotten = customer::forget(app, &new.customer).await;
+        forgotten.map_err(|error| StripeFailure::Unavailable(error.to_string()))?;
+    }
+    made
 }

@@ -8,8 +8,7 @@ use musubi::entity::auto_purchase_attempt::{AttemptState, AutoPurchaseCause};
 use musubi::entity::plan::PlanType;
 use musubi::entity::{
     auto_purchase, auto_purchase_attempt, credit_invoice, credit_package, credit_purchase,
-    credit_receipt, payment_dispute, stored_card, stripe_cursor, stripe_event,
-    tenant_subscription,
+    credit_receipt, payment_dispute, stored_card, stripe_cursor, stripe_event, tenant_subscription,
 };
 use musubi::ids::{
     AutoPurchaseAttemptId, DisputeId, GrantId, PackageId, PurchaseId, StoredCardId, StripeEventId,

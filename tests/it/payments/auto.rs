@@ -15,9 +15,9 @@ use sea_orm::{EntityTrait, IntoActiveModel};
 use serde_json::{Value, json};
 
 use super::{Shop, package};
+use crate::support::Setting;
 use crate::support::people::{EXECUTE, Person};
 use crate::support::stripe::Fault;
-use crate::support::Setting;
 
 const MAKE: &str = "POST /payment_intents";
 const STATE: &str = "query { creditAccount { autoPurchase { enabled threshold purchaseAmount state {

@@ -68,6 +68,7 @@ fn payment(customer: &str, amount: i64, currency: &str) -> NewPayment {
         method: Method::Card("pm_card_visa".to_owned()),
         return_url: None,
         saves_card: false,
+        off_session: false,
         purchase: format!("of-{amount}-{currency}"),
         account: "account".to_owned(),
     }

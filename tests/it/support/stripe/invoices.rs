@@ -163,7 +163,7 @@ impl Account {
         self.papers.invoices.insert(id.clone(), invoice);
         let days = form.get("days_until_due").unwrap().parse().unwrap();
         self.papers.days.insert(id.clone(), days);
-        self.price(&id, 0);
+        self.total(&id, 0);
         self.tell_invoice("invoice.created", &id);
         self.show(&id, form, NEW_INVOICE)
     }
@@ -198,7 +198,7 @@ impl Account {
         let invoice = self.papers.invoices.get_mut(id).unwrap();
         invoice["lines"]["data"].as_array_mut().unwrap().push(line);
         let total = invoice["total"].as_i64().unwrap() + amount;
-        self.price(id, total);
+        self.total(id, total);
         self.tell_invoice("invoice.updated", id);
         self.show(id, form, &["expand", "lines"])
     }
@@ -316,7 +316,7 @@ impl Account {
         entry["payment"]["payment_intent"].as_str().unwrap().to_owned()
     }
 
-    fn price(&mut self, id: &str, total: i64) {
+    fn total(&mut self, id: &str, total: i64) {
         let fields = ["total", "subtotal", "amount_due", "amount_remaining"];
         for field in fields {
             self.papers.invoices.get_mut(id).unwrap()[field] = json!(total);

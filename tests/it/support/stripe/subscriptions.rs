@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::http::Method;
-use chrono::{DateTime, Months, Utc};
+use chrono::{DateTime, Months};
 use serde_json::{Value, json};
 
 use super::intents::fixture;
@@ -16,18 +16,11 @@ pub(super) struct Plans {
     subscriptions: BTreeMap<String, Value>,
     invoices: BTreeMap<String, Value>,
     prices: BTreeMap<String, i64>,
-    /// Seconds; the beginning of a test when it was never set.
-    now: Option<i64>,
     /// Whether the card of a change wants to hear from its owner.
     asks: bool,
 }
 
 impl StripeServer {
-    /// What time it is at Stripe.
-    pub(crate) fn time_is(&self, now: DateTime<Utc>) {
-        self.shared.state().plans.now = Some(now.timestamp());
-    }
-
     /// A monthly price that somebody made at Stripe.
     pub(crate) fn has_price(&self, id: &str, yen: i64) {
         self.shared.state().plans.prices.insert(id.to_owned(), yen);
@@ -114,7 +107,7 @@ impl Account {
 
     fn plans_now(&self) -> i64 {
         let beginning = || crate::support::beginning().timestamp();
-        self.plans.now.unwrap_or_else(beginning)
+        self.time.unwrap_or_else(beginning)
     }
 
     fn status_of(&self, id: &str) -> String {

@@ -39,6 +39,7 @@ const SHORT_LISTS: &[(&str, &str)] = &[
     ("ClientConfig.signInProviders", "the providers that there are"),
     ("Query.aiFunctions", "the functions that there are"),
     ("Query.creditPackages", "at most 100"),
+    ("Query.storedCards", "at most 20"),
     ("Query.nodes", "at most 100 ids"),
     ("Query.plans", "the plans that there are"),
     ("Site.origins", "at most 10"),

@@ -1,9 +1,9 @@
-//! Cards that Stripe keeps for a tenant, for purchases without typing one again. We have what people
-//! know a card by, and Stripe's id; never its number.
+//! Cards that Stripe keeps for a tenant, for purchases without typing one again. We have what
+//! people know a card by, and Stripe's id; never its number.
 //!
-//! A card comes by a setup (`setup`) or by a purchase that keeps it (`keep`), is the default or not,
-//! is removed (`change`), and changes at Stripe (`told`). Who writes a tenant's cards locks the
-//! tenant first, so that there is one default and no more cards than there may be.
+//! A card comes by a setup (`setup`) or by a purchase that keeps it (`keep`), is the default or
+//! not, is removed (`change`), and changes at Stripe (`told`). Who writes a tenant's cards locks
+//! the tenant first, so that there is one default and no more cards than there may be.
 
 mod change;
 mod keep;

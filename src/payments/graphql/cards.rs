@@ -7,8 +7,9 @@ use crate::external::stripe::{PaymentState, Setup};
 use crate::graphql::caller::{Answer, answer, caller, payload};
 use crate::graphql::scalars::DateTime;
 use crate::ids::{StoredCardId, TypedId};
+use crate::loads;
+use crate::payloads;
 use crate::payments::cards::{self, Begun, NewCard};
-use crate::{loads, payloads};
 
 /// Whose card it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]

@@ -72,7 +72,8 @@ pub(crate) async fn forget(app: &App, customer: &str) -> Result<bool> {
     let row: Option<tenant::Model> = db::one(&*txn, sql, vec![customer.into()]).await?;
     if let Some(tenant) = &row {
         cards::take_out_all(&txn, tenant.id, app.clock.db_now()).await?;
-        tracing::warn!(tenant.id = %tenant.id, "Stripe no longer has the customer of {}", tenant.id);
+        let id = tenant.id;
+        tracing::warn!(tenant.id = %id, "Stripe no longer has the customer of {id}");
     }
     txn.commit().await?;
     Ok(row.is_some())

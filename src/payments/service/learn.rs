@@ -307,7 +307,8 @@ fn after(
     next
 }
 
-/// Whether a bank declined a stored card only because it wants to hear from the buyer, who is there.
+/// Whether a bank declined a stored card only because it wants to hear from the buyer, and they are
+/// there.
 fn wants_the_buyer(row: &credit_purchase::Model, payment: &Payment) -> bool {
     let is_asked = |decline: &Decline| decline.reason() == "authentication_required";
     let is_theirs = match row.source {

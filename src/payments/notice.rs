@@ -6,10 +6,10 @@ use serde_json::json;
 
 use crate::alerts::{self, AlertKind, NewAlert};
 use crate::app::App;
-use crate::db::Txn;
+use crate::db::{self, Txn};
 use crate::entity::alert::AlertSeverity;
 use crate::entity::credit_purchase::{self, PaymentStatus, PurchaseSource};
-use crate::entity::user;
+use crate::entity::{membership, user};
 use crate::error::{Lang, Result};
 use crate::external::mail::Mail;
 use crate::identity;
@@ -155,7 +155,12 @@ async fn tell(
     row: &credit_purchase::Model,
     (key, words): (String, impl Fn(Lang) -> (String, String)),
 ) -> Result<()> {
-    let Some((to, lang)) = reach(app, txn, row.user_id).await? else { return Ok(()) };
+    let reader = match row.source {
+        PurchaseSource::AutoPurchase => admin(txn, row).await?,
+        PurchaseSource::Dashboard | PurchaseSource::LowBalancePrompt => Some(row.user_id),
+    };
+    let Some(reader) = reader else { return Ok(()) };
+    let Some((to, lang)) = reach(app, txn, reader).await? else { return Ok(()) };
     let (subject, text) = words(lang);
     let mail = Mail { to, subject, text, html: None, expires_at: None };
     send(app, txn, mail, key).await
@@ -175,6 +180,16 @@ pub(crate) async fn send(app: &App, txn: &mut Txn, mail: Mail, key: String) -> R
         return Ok(());
     }
     mail::push(app, txn, &mail, Some(key)).await
+}
+
+/// Who hears of an automatic purchase: whoever decided about it while they are an ADMIN, then the
+/// one who has been here for longest.
+async fn admin(txn: &Txn, row: &credit_purchase::Model) -> Result<Option<UserId>> {
+    let sql = "SELECT * FROM memberships WHERE tenant_id = $1 AND role = 'ADMIN'
+               ORDER BY CASE WHEN user_id = $2 THEN 0 ELSE 1 END, created_at, id LIMIT 1";
+    let values = vec![row.tenant_id.into(), row.user_id.into()];
+    let found: Option<membership::Model> = db::one(&**txn, sql, values).await?;
+    Ok(found.map(|membership| membership.user_id))
 }
 
 /// A number with a comma between thousands.

@@ -176,8 +176,8 @@ async fn begin(app: &App, actor: &Actor, wish: Wish, key: &str) -> Result<Begun>
 
 /// Reserves together with other calls and, when that succeeds, runs; again after what was due on
 /// the account was applied, or credits were bought. An account that buys by itself does so before
-/// a call is shortened or refused. A caller who leaves in between leaves no execution behind that is held
-/// and never runs.
+/// a call is shortened or refused. A caller who leaves in between leaves no execution behind that
+/// is held and never runs.
 async fn reserve(app: &App, draft: &Draft<'_>, key: Key) -> Result<Dispatched> {
     let price = Arc::new(draft.price.clone());
     let parameters = Arc::new(draft.checked.parameters.clone());

@@ -104,20 +104,24 @@ async fn failed(
     (purchase, attempt, reason): (&credit_purchase::Model, &auto_purchase_attempt::Model, Reason),
     now: DateTime<Utc>,
 ) -> Result<()> {
-    // A card that has not failed before begins anew.
+    // A card that has not failed before begins anew; it does not answer for a Stripe that was away.
+    let is_of_card = reason != Reason::NotStarted;
     let sql = "UPDATE auto_purchases SET
-               failures = CASE WHEN failed_card = $2 THEN failures + 1 ELSE 1 END,
-               failed_card = $2, failed_at = $3, blocked_reason = $4, blocked_at = $3,
-               updated_at = $3 WHERE account_id = $1 RETURNING *";
+               failures = CASE WHEN NOT $5 THEN failures
+                               WHEN failed_card = $2 THEN failures + 1 ELSE 1 END,
+               failed_card = CASE WHEN $5 THEN $2 ELSE failed_card END,
+               failed_at = $3, blocked_reason = $4, blocked_at = $3, updated_at = $3
+               WHERE account_id = $1 RETURNING *";
     let values = vec![
         purchase.account_id.into(),
         attempt.card.clone().into(),
         now.into(),
         reason.as_str().into(),
+        is_of_card.into(),
     ];
     let settings: Option<auto_purchase::Model> = db::one(&**txn, sql, values).await?;
     let settings = settings.ok_or(Error::NotFound("automatic purchase"))?;
-    let is_suspended = settings.failures >= FAILURES_MAX;
+    let is_suspended = is_of_card && settings.failures >= FAILURES_MAX;
     if is_suspended {
         let sql = "UPDATE auto_purchases SET suspended_at = $2 WHERE account_id = $1";
         db::execute(&**txn, sql, vec![purchase.account_id.into(), now.into()]).await?;

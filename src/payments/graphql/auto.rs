@@ -233,8 +233,8 @@ pub struct AutoPurchaseMutation;
 
 #[Object]
 impl AutoPurchaseMutation {
-    /// Changes automatic purchase, which is off until it is switched on here. Doing so twice changes
-    /// nothing. A suspension ends with the default card, not here. For ADMIN.
+    /// Changes automatic purchase, which is off until it is switched on here. Doing so twice
+    /// changes nothing. A suspension ends with the default card, not here. For ADMIN.
     async fn credit_auto_purchase_update(
         &self,
         ctx: &Context<'_>,

@@ -21,7 +21,8 @@ use crate::support::stripe::Fault;
 
 const MAKE: &str = "POST /payment_intents";
 const STATE: &str = "query { creditAccount { autoPurchase { enabled threshold purchaseAmount state {
-    monthlyCap { amount } spentThisMonth { amount } isSuspended blockedReason blockedAt nextAttemptAt
+    monthlyCap { amount } spentThisMonth { amount } isSuspended blockedReason blockedAt
+    nextAttemptAt
     lastAttempt { cause balanceBefore heldBefore threshold needed status reason endedAt
                   purchase { id status source paymentMethod credits } } } } } }";
 

@@ -1,13 +1,18 @@
 //! What stands in the way of an automatic purchase, and for how long.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use chrono::NaiveDate;
+use chrono::{NaiveDate, TimeDelta};
 use musubi::credits::period;
 use musubi::entity::credit_purchase::{self, PaymentStatus};
-use sea_orm::{ColumnTrait, QueryFilter};
+use musubi::payments::auto::work::work;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use serde_json::{Value, json};
 
-use super::*;
+use super::{MAKE, stores_card, updates};
+use crate::payments::{Shop, package};
+use crate::support::stripe::Fault;
 
 const DECLINED: &str = "pm_card_chargeDeclinedInsufficientFunds";
 
@@ -249,4 +254,55 @@ async fn a_closed_account_buys_nothing_and_warns_nobody() {
     assert_eq!(shop.recorded().await, [refused]);
     assert_eq!(shop.warned().await, 0);
     assert!(shop.stripe.intents().is_empty());
+}
+
+#[tokio::test]
+async fn a_stripe_that_was_away_pauses_and_suspends_no_card() {
+    let shop = Shop::open_within(Some(Duration::from_millis(300))).await;
+    shop.hotel.buys(60, 600).await;
+    shop.buys_by_itself("pm_card_visa").await;
+    shop.hotel.buys(4, 40).await;
+    let low = json!({ "threshold": 400 });
+    assert_eq!(updates(&shop.hotel.admin, low).await["userErrors"], json!([]));
+    for number in 1..=3 {
+        for _ in 0..3 {
+            shop.stripe.fails(MAKE, Fault::Status(500, None));
+        }
+        shop.hotel.user.executes("hello", &format!("while-stripe-is-away-{number}")).await;
+        work(&shop.app.app).await.unwrap();
+        while shop.stripe.asked(MAKE).len() < 3 * number {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        shop.reconciles_after(TimeDelta::minutes(16)).await;
+        let attempt = &shop.state().await["lastAttempt"];
+        assert_eq!(attempt["reason"], "NOT_STARTED", "{attempt}");
+        shop.app.clock.advance(TimeDelta::minutes(61));
+    }
+
+    assert_eq!(shop.state().await["isSuspended"], false);
+    shop.hotel.user.executes("hello", "when-stripe-is-back").await;
+    shop.works_by_itself().await;
+    assert_eq!(shop.stripe.charges().len(), 1);
+}
+
+#[tokio::test]
+async fn who_left_hears_nothing_and_another_admin_does() {
+    let shop = Shop::open().await;
+    shop.buys_by_itself("pm_card_visa").await;
+    for (role, person) in [("USER", &shop.hotel.admin), ("ADMIN", &shop.hotel.manager)] {
+        shop.sets(&format!(
+            "UPDATE memberships SET role = '{role}' WHERE user_id = (SELECT id FROM users
+             WHERE name = '{}' AND id IN (SELECT user_id FROM memberships m
+             JOIN ai_credit_accounts a ON a.tenant_id = m.tenant_id))",
+            person.actor.role.unwrap().as_str()
+        ))
+        .await;
+    }
+
+    assert!(shop.wants_after(TimeDelta::zero()).await);
+    shop.app.send_mails().await;
+
+    let mails = shop.app.outbox.mails();
+    assert_eq!(mails.len(), 1);
+    assert!(mails[0].to.starts_with("manager@"), "{}", mails[0].to);
 }

@@ -1,6 +1,10 @@
 //! What an ADMIN decides about automatic purchase.
 
-use super::*;
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+
+use super::{STATE, stores_card, updates};
+use crate::payments::{Shop, package};
 
 #[tokio::test]
 async fn it_is_off_until_an_admin_switches_it_on_with_all_that_it_takes() {

@@ -3,7 +3,7 @@
 //!
 //! | Card | What happens |
 //! |---|---|
-//! | none, `pm_card_authenticationRequired` | the page asks; at the second look the buyer answered |
+//! | none, `pm_card_authenticationRequired` | the page asks; at the second look it was answered |
 //! | `pm_card_chargeDeclined` | the first payment stays open |
 //! | `pm_card_chargeCustomerFail` | the first month is paid, the next ones are not |
 //! | `pm_card_visa`, any other | paid, month after month |

@@ -1,7 +1,8 @@
 //! Subscribing to a plan. Our record comes first, then Stripe is asked; the page pays.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sea_orm::{EntityTrait, IntoActiveModel, TryInsertResult};
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{EntityTrait, IntoActiveModel};
 use serde_json::json;
 
 use crate::actor::{Actor, Permission};
@@ -94,10 +95,10 @@ async fn record(
     let plan = catalog::plan_in_force(&*txn, wish.plan).await?;
     let row = new_row((id, actor), &account, &plan, wish, now);
     let inserted = tenant_subscription::Entity::insert(row.clone().into_active_model())
-        .on_conflict_do_nothing()
+        .on_conflict(OnConflict::new().do_nothing().to_owned())
         .exec_without_returning(&*txn)
         .await?;
-    if !matches!(inserted, TryInsertResult::Inserted(rows) if rows > 0) {
+    if inserted == 0 {
         return Err(PlanError::Subscribed.into());
     }
     let data = json!({ "plan": row.plan_type, "price": row.price_yen });

@@ -100,6 +100,7 @@ pub(super) async fn store_a_card(server: &TestServer, words: &mut BTreeMap<&'sta
 pub(super) async fn subscribe(server: &TestServer, stripe: &StripeServer, strange: &Hotel) {
     let now = server.app.app.clock.db_now();
     stripe.time_is(now);
+    stripe.has_customer("cus_elsewhere");
     for hotel in [&server.hotel, strange] {
         let input = json!({ "planType": "ESSENTIAL", "idempotencyKey": "stage-subscription" });
         let done = plans::does(hotel, "planSubscribe", Some(input)).await;

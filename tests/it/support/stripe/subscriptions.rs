@@ -26,6 +26,13 @@ impl StripeServer {
         self.shared.state().plans.prices.insert(id.to_owned(), yen);
     }
 
+    /// A customer that somebody made at Stripe.
+    pub(crate) fn has_customer(&self, id: &str) {
+        let mut customer = fixture("customer");
+        customer["id"] = json!(id);
+        self.shared.state().customers.insert(id.to_owned(), customer);
+    }
+
     /// From now on cards ask their owner when a subscription is changed, or do not.
     pub(crate) fn card_asks(&self, asks: bool) {
         self.shared.state().plans.asks = asks;

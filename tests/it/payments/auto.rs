@@ -20,7 +20,8 @@ use crate::support::people::{EXECUTE, Person};
 use crate::support::stripe::Fault;
 
 const MAKE: &str = "POST /payment_intents";
-const STATE: &str = "query { creditAccount { autoPurchase { enabled threshold purchaseAmount state {
+const STATE: &str =
+    "query { creditAccount { autoPurchase { enabled threshold purchaseAmount state {
     monthlyCap { amount } spentThisMonth { amount } isSuspended blockedReason blockedAt
     nextAttemptAt
     lastAttempt { cause balanceBefore heldBefore threshold needed status reason endedAt

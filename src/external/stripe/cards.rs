@@ -109,13 +109,14 @@ pub fn read_card(json: &Json) -> Option<Card> {
     let number = |value: &Json| i32::try_from(value.as_i64()?).ok();
     let is_digits = |it: &String| it.len() == 4 && it.bytes().all(|byte| byte.is_ascii_digit());
     Some(Card {
-        id: text(&json["id"])?,
+        // Cards of before there were payment methods have other ids.
+        id: text(&json["id"]).filter(|id| id.starts_with("pm_"))?,
         customer: text(&json["customer"]),
         brand: text(&card["brand"])?,
         last4: text(&card["last4"]).filter(is_digits)?,
         exp_month: number(&card["exp_month"]).filter(|it| (1..=12).contains(it))?,
         exp_year: number(&card["exp_year"]).filter(|it| (2_000..=9_999).contains(it))?,
-        fingerprint: text(&card["fingerprint"]),
+        fingerprint: text(&card["fingerprint"]).filter(|it| !it.is_empty()),
         is_live: json["livemode"].as_bool()?,
     })
 }

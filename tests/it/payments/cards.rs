@@ -1,5 +1,6 @@
 //! Stored cards: set up, listed, changed, removed; told of in any order, and stored once.
 
+use chrono::TimeDelta;
 use futures_util::future::join_all;
 use musubi::payments::service::inbox::Receipt;
 use serde_json::{Value, json};
@@ -7,6 +8,7 @@ use serde_json::{Value, json};
 use super::{Shop, deliver, deliver_often};
 use crate::support::TestApp;
 use crate::support::people::Person;
+use crate::support::stripe::Fault;
 
 pub(super) const CARD: &str = "id brand last4 expMonth expYear isDefault isExpired createdAt";
 const DETACH: &str = "POST /payment_methods/ID/detach";
@@ -225,7 +227,7 @@ async fn twenty_who_begin_at_once_on_two_nodes_share_one_customer() {
     let replica = shop.app.replica().await;
     let there = shop.hotel.admin.on(&replica);
     let begin = |number: usize| {
-        let person = if number % 2 == 0 { &shop.hotel.admin } else { &there };
+        let person = if number.is_multiple_of(2) { &shop.hotel.admin } else { &there };
         let query = "mutation ($input: CardSetupBeginInput!) { cardSetupBegin(input: $input) {
             setup { id } } }";
         let input = json!({ "idempotencyKey": format!("card-number-{number}") });
@@ -337,6 +339,32 @@ async fn a_card_that_stripe_gives_up_is_removed_in_every_order_of_events() {
         shop.stripe.events().into_iter().find(|event| event["type"] == "setup_intent.succeeded");
     shop.hears(&set_up.unwrap()).await;
     assert_eq!(shop.cards().await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_stripe_does_not_answer_is_stored_and_given_up_later() {
+    let shop = Shop::open().await;
+    let away = |what: &'static str| {
+        for _ in 0..3 {
+            shop.stripe.fails(what, Fault::Status(503, None));
+        }
+    };
+    shop.buys("keeps-its-card", json!({ "saveCard": true })).await;
+    away("GET /customers/ID/payment_methods/ID");
+    shop.works().await;
+    assert!(shop.cards().await.is_empty());
+    shop.app.clock.advance(TimeDelta::seconds(10));
+    shop.works().await;
+    let card = shop.cards().await.remove(0);
+
+    away(DETACH);
+    shop.removes(&card).await;
+    shop.works().await;
+    assert!(shop.cards().await.is_empty(), "here it is removed at once");
+    assert_eq!(shop.stripe.attached().len(), 1);
+    shop.app.clock.advance(TimeDelta::seconds(10));
+    shop.works().await;
+    assert!(shop.stripe.attached().is_empty());
 }
 
 #[tokio::test]

@@ -108,7 +108,7 @@ impl Account {
         self.order.push(id.clone());
         self.intents.insert(id.clone(), intent);
         self.tell("payment_intent.created", self.intents[&id].clone());
-        self.try_card(&id, (&card, &customer.to_owned()), is_off_session)
+        self.try_card(&id, (&card, customer), is_off_session)
     }
 
     fn try_card(

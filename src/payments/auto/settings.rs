@@ -193,8 +193,8 @@ async fn check_means(
     if after.monthly_cap.is_some_and(|cap| cap < price) {
         return Err(Error::invalid(
             "input.monthlyCapYen",
-            &format!("1回の購入金額（{price}円）以上で指定してください。"),
-            &format!("must be at least the price of one purchase, {price} yen"),
+            format!("1回の購入金額（{price}円）以上で指定してください。"),
+            format!("must be at least the price of one purchase, {price} yen"),
         ));
     }
     Ok(())

@@ -195,7 +195,8 @@ impl PaymentMutation {
         let caller = caller(ctx);
         let work = async {
             let actor = caller.actor()?;
-            let row = lookup::confirm(&caller.app, actor, PurchaseId::parse(&id)?).await?;
+            let id = PurchaseId::parse(&id)?;
+            let row = Box::pin(lookup::confirm(&caller.app, actor, id)).await?;
             with_balance(caller, row).await
         };
         payload(ctx, work, |done| done, CreditPurchasePayload::refused).await

@@ -384,7 +384,7 @@ async fn save(
         now.into(),
     ];
     db::execute(&**txn, SAVE, values).await?;
-    attempt::told(app, txn, (&row, &next), now).await?;
+    Box::pin(attempt::told(app, txn, (&row, &next), now)).await?;
     let changed =
         PurchaseChanged { purchase: next.id, tenant: next.tenant_id, version: next.version };
     events::announce(txn, Event::Purchase(changed));

@@ -229,7 +229,7 @@ async fn purchases(story: &mut Story) {
     let cancel = with(format!("(id: {ordered})"), "purchase { id }");
     story.does(&admin, "creditPurchaseCancel", cancel).await;
     let (app, tenant) = (&story.app.app, story.hotel.id);
-    crate::payments::auto::stores_card(app, tenant, "pm_card_visa", "print").await;
+    crate::payments::auto::stores_card(app, tenant, "pm_of_this_story", "print").await;
     let switch = with(
         "(input: { enabled: true, monthlyCapYen: 10000, threshold: 10, amount: 20 })",
         "autoPurchase { enabled }",

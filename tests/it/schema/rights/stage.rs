@@ -260,6 +260,7 @@ async fn furnish(
     ] {
         words.insert(word, id_of(app, hotel, kind).await);
     }
+    // The tenants' day, which begins nine hours before that of UTC.
     let today = now.with_timezone(&chrono_tz::Asia::Tokyo).date_naive();
     words.insert("today", today.to_string());
     words.insert("yesterday", (today - Days::new(1)).to_string());

@@ -8,7 +8,7 @@ use crate::db;
 use crate::entity::credit_purchase::{self, PaymentStatus};
 use crate::error::{Error, Result};
 use crate::payments::invoices::{issue, keep, letter};
-use crate::payments::service::learn;
+use crate::payments::service::learn::{self, Learned, Told};
 
 /// Invoices that one run looks at.
 const ROWS_MAX: i64 = 200;
@@ -103,7 +103,12 @@ pub(crate) enum Stage {
 }
 
 async fn remind_of(app: &App, row: credit_purchase::Model, stage: Stage) -> Result<bool> {
-    let row = issue::go_on(app, row).await?;
+    let paper = keep::paper_of(app.db.primary(), &row).await?;
+    let Some(id) = paper.and_then(|paper| paper.stripe_invoice_id) else { return Ok(false) };
+    let invoice = app.payments.invoice(&id).await.map_err(Error::broken)?;
+    let Learned::Told(_) = learn::learn_told(app, Told::Invoice(&invoice)).await? else {
+        return Ok(false);
+    };
     let now = app.clock.db_now();
     let mut txn = app.db.begin().await?;
     let row = learn::lock(&txn, row.id).await?.ok_or(Error::NotFound("purchase"))?;

@@ -164,15 +164,31 @@ async fn advance(
         known = next;
     }
     if invoice.state == InvoiceState::Open && paper.sent_at.is_none() {
-        let key = format!("invoice-send:{}", row.id);
-        app.payments.turn_invoice(&key, &invoice.id, Turn::Send).await?;
-        let sql = "UPDATE credit_invoices SET sent_at = $2, updated_at = $2
-                   WHERE purchase_id = $1 AND sent_at IS NULL";
-        let txn = app.db.begin().await?;
-        db::execute(&*txn, sql, vec![row.id.into(), now.into()]).await?;
-        txn.commit().await?;
+        // Somebody may have given it up since.
+        let paper = keep::paper_of(app.db.primary(), row).await?;
+        if paper.is_some_and(|paper| paper.cancel_asked_at.is_some()) {
+            invoice = take_back(app, row, invoice).await?;
+            return told(app, &invoice).await;
+        }
+        send(app, row, &invoice, now).await?;
     }
     Ok(Some(known))
+}
+
+/// Has an invoice mailed, and remembers that it was.
+async fn send(
+    app: &App,
+    row: &credit_purchase::Model,
+    invoice: &Invoice,
+    now: DateTime<Utc>,
+) -> Step<()> {
+    let key = format!("invoice-send:{}", row.id);
+    app.payments.turn_invoice(&key, &invoice.id, Turn::Send).await?;
+    let sql = "UPDATE credit_invoices SET sent_at = $2, updated_at = $2
+               WHERE purchase_id = $1 AND sent_at IS NULL";
+    let txn = app.db.begin().await?;
+    db::execute(&*txn, sql, vec![row.id.into(), now.into()]).await?;
+    Ok(txn.commit().await?)
 }
 
 /// Stripe's invoice of a purchase: by its id, or among the tenant's by what we wrote on it. While
@@ -258,28 +274,32 @@ async fn finish(
 }
 
 /// Takes an invoice back that nobody wants any more. One that was paid meanwhile stays paid.
-async fn take_back(app: &App, row: &credit_purchase::Model, invoice: Invoice) -> Step<Invoice> {
-    let outcome = match invoice.state {
-        InvoiceState::Draft => match app.payments.delete_draft(&invoice.id).await {
-            Ok(()) | Err(StripeFailure::NotFound) => {
-                return Ok(Invoice { state: InvoiceState::Void, ..invoice });
+async fn take_back(app: &App, row: &credit_purchase::Model, mut invoice: Invoice) -> Step<Invoice> {
+    for _ in 0..2 {
+        let outcome = match invoice.state {
+            InvoiceState::Draft => match app.payments.delete_draft(&invoice.id).await {
+                Ok(()) | Err(StripeFailure::NotFound) => {
+                    Ok(Invoice { state: InvoiceState::Void, ..invoice.clone() })
+                }
+                Err(failure) => Err(failure),
+            },
+            InvoiceState::Open | InvoiceState::Uncollectible => {
+                let key = format!("invoice-void:{}", row.id);
+                app.payments.turn_invoice(&key, &invoice.id, Turn::Void).await
             }
-            Err(failure) => Err(failure),
-        },
-        InvoiceState::Open | InvoiceState::Uncollectible => {
-            let key = format!("invoice-void:{}", row.id);
-            app.payments.turn_invoice(&key, &invoice.id, Turn::Void).await
+            InvoiceState::Paid | InvoiceState::Void => return Ok(invoice),
+        };
+        match outcome {
+            Ok(invoice) => return Ok(invoice),
+            // It went on meanwhile: finalised, paid, or taken back by another.
+            Err(StripeFailure::Refused(_)) => {
+                let now = app.payments.invoice(&invoice.id).await;
+                invoice = now.map_err(|failure| unanswered(&failure))?;
+            }
+            Err(failure) => return Err(unanswered(&failure)),
         }
-        InvoiceState::Paid | InvoiceState::Void => Ok(invoice.clone()),
-    };
-    match outcome {
-        // It went on meanwhile: finalised, paid, or taken back by another.
-        Err(StripeFailure::Refused(_)) => {
-            let now = app.payments.invoice(&invoice.id).await;
-            now.map_err(|failure| unanswered(&failure))
-        }
-        outcome => outcome.map_err(|failure| unanswered(&failure)),
     }
+    Ok(invoice)
 }
 
 /// Learns an invoice; none when it is not what we recorded.

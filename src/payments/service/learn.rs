@@ -15,7 +15,7 @@ use crate::credits::service::grant::{Purchase, grant_purchase};
 use crate::crypto::{Place, Sealed};
 use crate::db::{self, Txn};
 use crate::entity::alert::AlertSeverity;
-use crate::entity::credit_invoice;
+use crate::entity::credit_invoice::{self, InvoiceStatus};
 use crate::entity::credit_purchase::{
     self, FailureCode, PaymentMethodKind, PaymentStatus, PurchaseSource,
 };
@@ -113,7 +113,8 @@ pub(crate) async fn learn_told(app: &App, told: Told<'_>) -> Result<Learned> {
         txn.commit().await?;
         return Ok(Learned::Mismatch);
     }
-    let mut next = after(&row, told, now);
+    let is_void = paper.as_ref().is_some_and(|paper| paper.status == InvoiceStatus::Void);
+    let mut next = after(&row, is_void, told, now);
     if let Told::Payment(payment) = told {
         next.client_secret = seal_secret(app, &row, &next, payment)?;
     }
@@ -264,6 +265,7 @@ fn differences(
 /// The purchase after what Stripe tells.
 fn after(
     row: &credit_purchase::Model,
+    is_void: bool,
     told: Told<'_>,
     now: DateTime<Utc>,
 ) -> credit_purchase::Model {
@@ -293,6 +295,10 @@ fn after(
             }
             PaymentState::Processing => (row.status, row.failure_code),
         },
+        // An answer that was overtaken by the invoice's end.
+        Told::Invoice(invoice) if is_void && invoice.state != InvoiceState::Paid => {
+            (row.status, row.failure_code)
+        }
         Told::Invoice(invoice) => match invoice.state {
             InvoiceState::Draft => (row.status, row.failure_code),
             InvoiceState::Open if row.status != Overdue && !keep::is_late(invoice, now) => {

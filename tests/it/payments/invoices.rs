@@ -351,6 +351,11 @@ async fn nobody_is_reminded_who_has_paid() {
     let shop = Shop::open().await;
     let (id, invoice) = shop.ordered("paid-in-time").await;
     shop.passes(TimeDelta::days(28));
+    // Nobody knows whether it is paid while Stripe does not answer.
+    for _ in 0..3 {
+        shop.stripe.fails("GET /invoices/ID", Fault::Status(503, None));
+    }
+    assert_eq!(due::remind(shop.app.app.clone()).await.unwrap(), "0 payers were reminded");
     shop.stripe.pay_invoice(&invoice);
 
     assert_eq!(due::remind(shop.app.app.clone()).await.unwrap(), "0 payers were reminded");
@@ -401,6 +406,35 @@ async fn a_wish_to_cancel_is_fulfilled_when_stripe_answers_again() {
         assert_eq!(shop.purchase(&id).await["status"], "CANCELLED", "{step}");
         let left = shop.stripe.invoices();
         assert!(left.iter().all(|invoice| invoice["status"] == "void"), "{step}: {left:?}");
+        shop.adds_up(0, 0).await;
+    }
+}
+
+#[tokio::test]
+async fn an_invoice_that_is_given_up_while_it_is_made_is_never_sent() {
+    for (step, requests) in [("POST /invoices/ID/add_lines", 3), ("POST /invoices/ID/finalize", 5)]
+    {
+        let shop = Shop::open().await;
+        shop.stripe.fails(step, Fault::WaitAfter);
+        let ordering = shop.orders("given-up-at-once");
+        let giving_up = async {
+            shop.stripe.wait_for_requests(requests).await;
+            let query = "{ creditPurchases { nodes { id } } }";
+            let found = shop.hotel.admin.gets(query, json!({})).await;
+            let id = found["creditPurchases"]["nodes"][0]["id"].clone();
+            let cancelled = shop.cancels(&id).await;
+            assert_eq!(cancelled["purchase"]["status"], "CANCELLED", "{step}: {cancelled}");
+            shop.stripe.open_gate();
+            id
+        };
+        let (ordered, id) = tokio::join!(ordering, giving_up);
+
+        assert_eq!(ordered["purchase"]["id"], id, "{step}: {ordered}");
+        shop.reconciles_after(TimeDelta::hours(2)).await;
+        assert_eq!(shop.stands(&id).await, stands("CANCELLED", "VOID"), "{step}");
+        let left = shop.stripe.invoices();
+        assert!(left.iter().all(|invoice| invoice["status"] == "void"), "{step}: {left:?}");
+        assert!(shop.stripe.mailed().is_empty(), "{step}");
         shop.adds_up(0, 0).await;
     }
 }

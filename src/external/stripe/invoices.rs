@@ -364,7 +364,6 @@ fn draft_of(new: &NewInvoice) -> Result<RequestBuilder, StripeFailure> {
 
 /// One line of the whole price, with the tax in it as our row has it: Stripe reckons none.
 fn line_of(new: &NewInvoice) -> AddLinesInvoiceLines {
-    #[expect(clippy::cast_precision_loss, reason = "a rate has five digits at most")]
     let percentage = new.tax_rate as f64 / PERCENT;
     let rate = AddLinesInvoiceLinesTaxAmountsTaxRateData {
         country: Some("JP".to_owned()),

@@ -72,6 +72,23 @@ async fn migrations_that_are_in_place_stay_as_they_are() {
     home.adds_up().await;
 }
 
+#[tokio::test]
+async fn who_issues_receipts_is_told_whole_or_not_at_all() {
+    let home = Home::empty().with("RECEIPT_ISSUER_NAME", "株式会社むすび");
+    fails_with(&home.run(&["migrate"]).await, "RECEIPT_ISSUER_NAME belongs with");
+    let home = home.with("RECEIPT_ISSUER_ADDRESS", "東京都千代田区見本町1-2-3");
+    for number in ["1234567890123", "T123456789012", "T12345678901234", "T123456789012x"] {
+        let home = Home::empty()
+            .with("RECEIPT_ISSUER_NAME", home.setting("RECEIPT_ISSUER_NAME"))
+            .with("RECEIPT_ISSUER_ADDRESS", home.setting("RECEIPT_ISSUER_ADDRESS"))
+            .with("INVOICE_REGISTRATION_NUMBER", number);
+        let refused = "INVOICE_REGISTRATION_NUMBER is not T and thirteen digits";
+        fails_with(&home.run(&["migrate"]).await, refused);
+    }
+    let home = home.with("INVOICE_REGISTRATION_NUMBER", "T1234567890123");
+    home.gets(&["migrate"]).await;
+}
+
 /// It fails, says this and nothing of our insides.
 fn fails_with(ran: &Ran, text: &str) {
     assert!(!ran.status.success());

@@ -8,7 +8,6 @@ use chrono::{DateTime, Days, TimeDelta, Utc};
 use futures_util::future::join_all;
 use musubi::actor::Role;
 use musubi::config::{OauthClient, OauthSettings, Secret};
-use musubi::credits::period;
 use musubi::db;
 use musubi::entity::linked_account::{self, Provider};
 use musubi::entity::user_block;

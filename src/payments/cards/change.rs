@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::external::stripe::StripeFailure;
 use crate::identity::service::tenant;
 use crate::ids::{StoredCardId, TenantId};
+use crate::payments::auto::settings as auto;
 use crate::payments::cards::{default_of, usable};
 use crate::queue::{self, Handler, Hopeless, NewItem};
 
@@ -37,7 +38,7 @@ pub async fn set_default(app: &App, actor: &Actor, id: StoredCardId) -> Result<s
     let sql = "UPDATE stored_cards SET is_default = FALSE, updated_at = $2
                WHERE tenant_id = $1 AND is_default";
     db::execute(&*txn, sql, vec![tenant.into(), now.into()]).await?;
-    make_default(&txn, id, now).await?;
+    make_default(&txn, &card, now).await?;
     let data = json!({ "before": before.map(|card| card.id.to_string()) });
     let subject = Subject::of("stored_card", id.0).in_tenant(tenant).with(data);
     audit::record(app, &txn, actor, Action::CardDefaultSet, subject).await?;
@@ -77,7 +78,7 @@ pub(super) async fn take_out(
     if card.is_default
         && let Some(newest) = newest_of(txn, card.tenant_id).await?
     {
-        make_default(txn, newest.id, now).await?;
+        make_default(txn, &newest, now).await?;
     }
     let (removed_at, updated_at) = (Some(now), now);
     Ok(stored_card::Model { removed_at, updated_at, is_default: false, ..card.clone() })
@@ -97,10 +98,10 @@ async fn newest_of(txn: &Txn, tenant: TenantId) -> Result<Option<stored_card::Mo
     db::one(&**txn, sql, vec![tenant.into()]).await
 }
 
-async fn make_default(txn: &Txn, id: StoredCardId, now: DateTime<Utc>) -> Result<()> {
+async fn make_default(txn: &Txn, card: &stored_card::Model, now: DateTime<Utc>) -> Result<()> {
     let sql = "UPDATE stored_cards SET is_default = TRUE, updated_at = $2 WHERE id = $1";
-    db::execute(&**txn, sql, vec![id.into(), now.into()]).await?;
-    Ok(())
+    db::execute(&**txn, sql, vec![card.id.into(), now.into()]).await?;
+    auto::card_changed(txn, card.tenant_id).await
 }
 
 /// Has Stripe give a card up, after the commit.

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::external::stripe::{Card, Payment, PaymentState, Setup, StripeFailure};
 use crate::identity::service::tenant;
 use crate::ids::{PurchaseId, StoredCardId, TenantId, TypedId, UserId};
+use crate::payments::auto::settings as auto;
 use crate::payments::cards::{CARDS_MAX, change, default_of};
 use crate::payments::service::customer;
 use crate::queue::{self, Handler, Hopeless, NewItem};
@@ -162,6 +163,9 @@ async fn write(
     stored_card::Entity::insert(row.clone().into_active_model())
         .exec_without_returning(&**txn)
         .await?;
+    if is_default {
+        auto::card_changed(txn, whom.tenant).await?;
+    }
     let event = Security {
         action: Action::CardStored,
         user,

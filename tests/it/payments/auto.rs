@@ -63,9 +63,26 @@ async fn updates(person: &Person, input: Value) -> Value {
 }
 
 impl Shop {
+    /// Stores a card, as the page does, that is the default and that Stripe treats as this test
+    /// method from now on. Answers Stripe's id of it.
+    async fn keeps(&self, name: &str, fingerprint: &str) -> String {
+        let card = self.stores("pm_card_visa").await;
+        let method = self.methods().await.remove(0);
+        self.stripe.turns(&method, name);
+        let sql = "UPDATE stored_cards SET fingerprint = $2 WHERE stripe_payment_method_id = $1";
+        let txn = self.app.app.db.begin().await.unwrap();
+        let values = vec![method.clone().into(), fingerprint.to_owned().into()];
+        musubi::db::execute(&*txn, sql, values).await.unwrap();
+        txn.commit().await.unwrap();
+        let query = "mutation ($id: ID!) { cardDefaultSet(id: $id) { userErrors { code } } }";
+        let done = self.hotel.admin.gets(query, json!({ "id": card["id"] })).await;
+        assert_eq!(done["cardDefaultSet"]["userErrors"], json!([]));
+        method
+    }
+
     /// Stores a card and switches automatic purchase on: 500 credits at 50 or fewer.
     async fn buys_by_itself(&self, card: &str) -> &Self {
-        stores_card(&self.app.app, self.hotel.id, card, &format!("print-of-{card}")).await;
+        self.keeps(card, &format!("print-of-{card}")).await;
         let input = json!({ "enabled": true, "monthlyCapYen": 100_000 });
         let done = updates(&self.hotel.admin, input).await;
         assert_eq!(done["userErrors"], json!([]), "{done}");
@@ -132,7 +149,7 @@ async fn a_charge_that_leaves_few_credits_buys_once_and_tells() {
 
     shop.adds_up(550, 1).await;
     let asked = shop.stripe.asked(MAKE).remove(0);
-    assert_eq!(asked.form.get("payment_method"), Some("pm_card_visa"));
+    assert_eq!(asked.form.get("payment_method"), Some(&*shop.methods().await[0]));
     assert_eq!(asked.form.get("off_session"), Some("true"));
     let state = shop.state().await;
     assert_eq!(state["spentThisMonth"]["amount"], "500");
@@ -181,7 +198,7 @@ async fn a_call_that_would_be_shortened_buys_first() {
 #[tokio::test]
 async fn without_it_a_call_is_shortened_and_refused_as_ever() {
     let shop = Shop::open().await;
-    stores_card(&shop.app.app, shop.hotel.id, "pm_card_visa", "print").await;
+    shop.keeps("pm_card_visa", "print").await;
     shop.hotel.buys(2, 20).await;
 
     let parameters = json!({ "input": "hello", "maxTokens": 4_000 });
@@ -200,7 +217,7 @@ async fn a_thousand_causes_at_once_on_two_nodes_buy_once() {
     let large = json!({ "credits": 20_000, "priceYen": 20_000 });
     package(&shop.app, large).await;
     shop.hotel.buys(60, 600).await;
-    stores_card(&shop.app.app, shop.hotel.id, "pm_card_visa", "print").await;
+    shop.keeps("pm_card_visa", "print").await;
     let input = json!({ "enabled": true, "monthlyCapYen": 1_000_000, "amount": 20_000 });
     assert_eq!(updates(&shop.hotel.admin, input).await["userErrors"], json!([]));
     let replica = shop.app.replica().await;

@@ -8,11 +8,11 @@ use crate::support::stripe::{Fault, StripeServer};
 
 const SWITCH_ON: &str = "mutation { creditAutoPurchaseUpdate(input: {
     enabled: true, monthlyCapYen: 10000 }) { autoPurchase { enabled } userErrors { code } } }";
-const CARD: &str =
-    "INSERT INTO stored_cards (id, tenant_id, stripe_payment_method_id, brand, last4,
-    exp_month, exp_year, fingerprint, is_default, created_at, updated_at)
-    SELECT id, tenant_id, 'pm_card_visa', 'VISA', '4242', 12, 2030, 'print', TRUE, created_at,
-    created_at FROM ai_credit_accounts";
+const BEGIN: &str = "mutation { cardSetupBegin(input: { idempotencyKey: \"stores-a-card\" }) {
+    setup { id } userErrors { code } } }";
+const CONFIRM: &str = "mutation ($id: String!) { cardSetupConfirm(setupIntentId: $id) {
+    card { isDefault } userErrors { code } } }";
+const PAYMENT: &str = "POST /payment_intents";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_kill_within_an_automatic_purchase_charges_twice_or_grants_nothing() {
@@ -21,28 +21,24 @@ async fn no_kill_within_an_automatic_purchase_charges_twice_or_grants_nothing() 
     for (name, value) in stripe.environment() {
         home = home.with(name, &value);
     }
-    let books = home.connect().await;
-    assert_eq!(books.execute(CARD).await.unwrap(), 1);
-    books.close().await;
-    let steps = [
-        // The attempt is written down, and no more.
-        ("POST /customers", Fault::Silence),
-        // Stripe knows nothing of the payment.
-        ("POST /payment_intents", Fault::Silence),
-        // The card is charged, and nobody here knows.
-        ("POST /payment_intents", Fault::SilenceAfter),
-    ];
-    for (number, (what, fault)) in steps.into_iter().enumerate() {
-        let asked = stripe.asked(what).len();
-        stripe.fails(what, fault);
+    // Stripe knows nothing of the payment; then the card is charged, and nobody here knows.
+    for (number, fault) in [Fault::Silence, Fault::SilenceAfter].into_iter().enumerate() {
+        let asked = stripe.asked(PAYMENT).len();
+        stripe.fails(PAYMENT, fault);
         let mut process = home.serve().await;
         let client = process.client(&home.guests().admin);
         if number == 0 {
+            let begun = client.gets(BEGIN, json!({})).await;
+            let setup = &begun["cardSetupBegin"]["setup"]["id"];
+            stripe.page_gives(setup.as_str().unwrap(), "pm_card_visa");
+            let kept = client.gets(CONFIRM, json!({ "id": setup })).await;
+            assert_eq!(kept["cardSetupConfirm"]["card"]["isDefault"], true, "{kept}");
             let done = client.gets(SWITCH_ON, json!({})).await;
             assert_eq!(done["creditAutoPurchaseUpdate"]["autoPurchase"]["enabled"], true, "{done}");
             client.executes("hello", "the-call-that-leaves-50").await;
         }
-        until("Stripe is asked", async || (stripe.asked(what).len() > asked).then_some(())).await;
+        until("Stripe is asked", async || (stripe.asked(PAYMENT).len() > asked).then_some(()))
+            .await;
         process.kill();
         process.exit().await;
         // A minute goes by.

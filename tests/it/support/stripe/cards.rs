@@ -54,6 +54,11 @@ impl StripeServer {
         state.events.last().unwrap().clone()
     }
 
+    /// A card that was as good as any when it was stored behaves as this test method from now on.
+    pub(crate) fn turns(&self, id: &str, name: &str) {
+        self.shared.state().cards.get_mut(id).unwrap().name = name.to_owned();
+    }
+
     /// Somebody gives a card up on the dashboard.
     pub(crate) fn detaches(&self, id: &str) -> Value {
         let mut state = self.shared.state();
@@ -134,7 +139,7 @@ impl Account {
         let method = form.get("payment_method").or(form.get("confirmation_token"));
         assert_eq!(method.is_some(), form.get("confirm") == Some("true"));
         match method {
-            Some(name) => self.try_setup(&id, name),
+            Some(name) => self.try_setup(&id, &name.to_owned()),
             None => (200, self.setups[&id].clone()),
         }
     }

@@ -178,7 +178,8 @@ impl PaymentMutation {
     ) -> Answer<CreditPurchaseCancelPayload> {
         let caller = caller(ctx);
         let work = async {
-            let row = cancel::cancel(&caller.app, caller.actor()?, PurchaseId::parse(&id)?).await?;
+            let id = PurchaseId::parse(&id)?;
+            let row = Box::pin(cancel::cancel(&caller.app, caller.actor()?, id)).await?;
             let purchase = Some(CreditPurchase(row));
             Ok(CreditPurchaseCancelPayload { purchase, ..CreditPurchaseCancelPayload::default() })
         };

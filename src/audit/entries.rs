@@ -33,11 +33,11 @@ pub fn readable(actor: &Actor) -> Result<Uuid> {
     Ok(chain_of(actor.tenant_id))
 }
 
-/// The lines that an actor may read, for a walk in this order of time.
+/// The lines that an actor may read, for a walk that begins with the newest, or the oldest.
 pub async fn visible(
     app: &App,
     actor: &Actor,
-    order: &Order,
+    from_newest: bool,
 ) -> Result<Select<audit_entry::Entity>> {
     let chain = readable(actor)?;
     let account = match actor.tenant_id {
@@ -45,7 +45,8 @@ pub async fn visible(
         None => None,
     };
     let on = app.db.primary().get_database_backend();
-    Ok(audit_entry::Entity::of(on, chain, account.map(|account| account.id), order))
+    let order = if from_newest { Order::Desc } else { Order::Asc };
+    Ok(audit_entry::Entity::of(on, chain, account.map(|account| account.id), &order))
 }
 
 /// The id of an entry as clients know it.

@@ -63,8 +63,8 @@ impl AuditQuery {
     ) -> Answer<Connection<AuditEvent>> {
         let caller = caller(ctx);
         answer(ctx, async {
-            let walk = walk(order_by.as_deref(), last.is_some());
-            let select = entries::visible(&caller.app, caller.actor()?, &walk).await?;
+            let from_newest = is_from_newest(order_by.as_deref(), last.is_some());
+            let select = entries::visible(&caller.app, caller.actor()?, from_newest).await?;
             let list = List::new(caller.app.db.primary(), select, NEWEST).filter(filter);
             let list = list.order(order_by);
             let page = list.page(PageArgs { first, after, last, before }).await?;
@@ -88,7 +88,7 @@ impl AuditQuery {
         let caller = caller(ctx);
         answer(ctx, async {
             let (app, actor) = (&caller.app, caller.actor()?);
-            let select = entries::visible(app, actor, &sea_orm::Order::Desc).await?;
+            let select = entries::visible(app, actor, true).await?;
             let list = List::new(app.db.primary(), select, NEWEST).filter(filter);
             let page = list.in_bulk(first, after).await?;
             entries::note_export(app, actor, page.rows().count()).await?;
@@ -103,11 +103,10 @@ impl AuditQuery {
     }
 }
 
-/// The way in which a list is read: its order, or the other way when it is read from its end.
-fn walk(order_by: Option<&[Order<AuditEventOrderField>]>, is_from_end: bool) -> sea_orm::Order {
+/// Whether the newest are read first: by the list's order, or because it is read from its end.
+fn is_from_newest(order_by: Option<&[Order<AuditEventOrderField>]>, is_from_end: bool) -> bool {
     let first = order_by.and_then(<[_]>::first);
-    let is_newest_first = first.is_none_or(|order| order.direction == OrderDirection::Desc);
-    if is_newest_first == is_from_end { sea_orm::Order::Asc } else { sea_orm::Order::Desc }
+    first.is_none_or(|order| order.direction == OrderDirection::Desc) != is_from_end
 }
 
 const NEWEST: &[(AuditEventOrderField, OrderDirection)] =

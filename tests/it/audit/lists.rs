@@ -239,7 +239,7 @@ async fn an_export_comes_in_pieces_and_is_itself_recorded() {
 async fn what_a_spreadsheet_would_run_is_disarmed() {
     let app = TestApp::start().await;
     let hotel = a_chain_of(&app, 1).await;
-    let select = entries::visible(&app.app, &hotel.admin.actor, &Order::Desc).await.unwrap();
+    let select = entries::visible(&app.app, &hotel.admin.actor, true).await.unwrap();
     let row = select.one(app.app.db.primary()).await.unwrap().unwrap();
     for text in ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"] {
         let row = audit_entry::Model { request_id: Some(text.to_owned()), ..row.clone() };

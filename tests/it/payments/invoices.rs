@@ -73,7 +73,7 @@ impl Shop {
         assert_eq!((&invoice["status"], &invoice["total"]), (&json!("open"), &json!(500)));
     }
 
-    async fn last_event(&self, kind: &str) -> Value {
+    fn last_event(&self, kind: &str) -> Value {
         let mut events = self.stripe.events();
         events.retain(|event| event["type"] == kind);
         events.pop().unwrap()
@@ -109,7 +109,7 @@ async fn an_invoice_is_made_sent_once_and_becomes_credits_when_it_is_paid() {
     shop.adds_up(0, 0).await;
 
     shop.stripe.pay_invoice(&invoice);
-    shop.hears(&shop.last_event("invoice.paid").await).await;
+    shop.hears(&shop.last_event("invoice.paid")).await;
 
     assert_eq!(shop.stands(&id).await, stands("COMPLETED", "PAID"));
     let purchase = shop.purchase(&id).await;
@@ -127,7 +127,7 @@ async fn a_paid_invoice_is_granted_once_whoever_learns_it_and_however_often() {
     shop.stripe.pay_invoice(&invoice);
     let events = ["invoice.paid", "invoice.payment_succeeded", "payment_intent.succeeded"];
     for kind in events {
-        let event = shop.last_event(kind).await;
+        let event = shop.last_event(kind);
         deliver_often(&shop.app.app, &event, 20).await;
         deliver_often(&replica, &event, 20).await;
     }
@@ -251,7 +251,7 @@ async fn an_invoice_that_is_not_as_recorded_grants_nothing_and_alarms() {
         let other = stranger.account().await.id.to_string();
         shop.stripe.change_invoice(&invoice, |invoice| change(invoice, &other));
 
-        shop.hears(&shop.last_event("invoice.paid").await).await;
+        shop.hears(&shop.last_event("invoice.paid")).await;
         shop.confirms(&id).await;
 
         let alert = ("PAYMENT_MISMATCH".to_owned(), json!([differs]));
@@ -338,10 +338,10 @@ async fn a_late_payer_is_reminded_told_of_and_granted_after_all() {
     assert_eq!(reminds().await, 2);
 
     shop.stripe.write_off(&invoice);
-    shop.hears(&shop.last_event("invoice.marked_uncollectible").await).await;
+    shop.hears(&shop.last_event("invoice.marked_uncollectible")).await;
     assert_eq!(shop.stands(&id).await, stands("OVERDUE", "UNCOLLECTIBLE"));
     shop.stripe.pay_invoice(&invoice);
-    shop.hears(&shop.last_event("invoice.paid").await).await;
+    shop.hears(&shop.last_event("invoice.paid")).await;
     assert_eq!(shop.stands(&id).await, stands("COMPLETED", "PAID"));
     shop.adds_up(500, 1).await;
 }

@@ -139,7 +139,7 @@ impl Account {
         let method = form.get("payment_method").or(form.get("confirmation_token"));
         assert_eq!(method.is_some(), form.get("confirm") == Some("true"));
         match method {
-            Some(name) => self.try_setup(&id, &name.to_owned()),
+            Some(name) => self.try_setup(&id, name),
             None => (200, self.setups[&id].clone()),
         }
     }

@@ -10,7 +10,7 @@ use musubi::payments::auto::work::work;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use serde_json::{Value, json};
 
-use super::{MAKE, stores_card, updates};
+use super::{MAKE, updates};
 use crate::payments::{Shop, package};
 use crate::support::stripe::Fault;
 
@@ -86,7 +86,7 @@ async fn a_card_that_declines_is_tried_three_times_and_left_alone_until_another_
     }
     // The same card under another id, and the settings off and on, lift nothing.
     let print = format!("print-of-{DECLINED}");
-    stores_card(&shop.app.app, shop.hotel.id, "pm_the_same_again", &print).await;
+    shop.keeps("pm_card_visa", &print).await;
     for enabled in [false, true] {
         updates(&shop.hotel.admin, json!({ "enabled": enabled })).await;
     }
@@ -96,8 +96,9 @@ async fn a_card_that_declines_is_tried_three_times_and_left_alone_until_another_
     let failed = ("AUTO_PURCHASE_FAILED".to_owned(), json!("INSUFFICIENT_FUNDS"));
     assert_eq!(shop.recorded().await, [failed.clone(), failed.clone(), failed.clone()]);
 
-    stores_card(&shop.app.app, shop.hotel.id, "pm_card_visa", "another-print").await;
-    assert!(shop.wants_after(TimeDelta::minutes(11)).await);
+    shop.keeps("pm_card_visa", "another-print").await;
+    // Heard at once.
+    assert!(shop.wants_after(TimeDelta::seconds(1)).await);
 
     shop.adds_up(498, 1).await;
     assert_eq!(shop.state().await["isSuspended"], false);
@@ -116,7 +117,7 @@ async fn a_card_that_is_changed_in_time_begins_to_count_anew() {
     shop.buys_by_itself(DECLINED).await;
     for (pause, card) in [(0, None), (61, Some("pm_card_chargeDeclined")), (61, None), (61, None)] {
         if let Some(card) = card {
-            stores_card(&shop.app.app, shop.hotel.id, card, card).await;
+            shop.keeps(card, card).await;
         }
         assert_eq!(shop.state().await["isSuspended"], false);
         assert!(!shop.wants_after(TimeDelta::minutes(pause)).await);
@@ -154,13 +155,14 @@ async fn the_months_cap_is_never_passed_in_any_month_of_the_tenants_zone() {
     package(&shop.app, json!({ "credits": 2, "priceYen": 70, "validFrom": "2020-01-02" })).await;
     package(&shop.app, json!({ "credits": 4, "priceYen": 130, "validFrom": "2020-01-02" })).await;
     shop.buys_by_itself("pm_card_chargeDeclined").await;
-    stores_card(&shop.app.app, shop.hotel.id, "pm_card_visa", "print").await;
+    let declined = shop.methods().await.remove(0);
+    let good = shop.keeps("pm_card_visa", "print").await;
     let cap = 700;
 
     for _ in 0..150 {
         let input = json!({ "threshold": 0, "amount": dice.i32(1..=4), "monthlyCapYen": cap });
         assert_eq!(updates(&shop.hotel.admin, input).await["userErrors"], json!([]));
-        let card = ["pm_card_chargeDeclined", "pm_card_visa"][usize::from(dice.u8(0..5) > 0)];
+        let card = if dice.u8(0..5) > 0 { &good } else { &declined };
         shop.charges_by(card).await;
         shop.wants_after(TimeDelta::minutes(dice.i64(1..600))).await;
     }

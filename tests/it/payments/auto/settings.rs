@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use super::{STATE, stores_card, updates};
+use super::{STATE, updates};
 use crate::payments::{Shop, package};
 
 #[tokio::test]
@@ -17,7 +17,7 @@ async fn it_is_off_until_an_admin_switches_it_on_with_all_that_it_takes() {
     assert_eq!(before["state"]["monthlyCap"], Value::Null);
 
     let no_card = updates(admin, cap.clone()).await;
-    stores_card(&shop.app.app, shop.hotel.id, "pm_card_visa", "print").await;
+    shop.keeps("pm_card_visa", "print").await;
     let no_cap = updates(admin, json!({ "enabled": true })).await;
     let low_cap = updates(admin, json!({ "enabled": true, "monthlyCapYen": 499 })).await;
     let too_low = json!({ "enabled": true, "monthlyCapYen": 10_000, "threshold": 500,

@@ -11,8 +11,6 @@ mod client;
 mod invoices;
 mod news;
 mod sandbox;
-mod sandbox_cards;
-mod sandbox_subscriptions;
 mod signature;
 mod subscriptions;
 

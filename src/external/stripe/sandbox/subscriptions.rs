@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, Months, SubsecRound, Utc};
 use futures_util::future::{FutureExt, ready};
 
-use super::{
+use super::super::{
     Answer, NewSubscription, Preview, Price, Rate, SandboxPayments, Step, StripeFailure,
     Subscription, SubscriptionState, Subscriptions,
 };

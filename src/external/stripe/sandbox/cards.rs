@@ -12,8 +12,8 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::sandbox::{Outcome, outcome};
-use super::{Card, Decline, Method, NewSetup, PaymentState, Setup, StripeFailure};
+use super::super::{Card, Decline, Method, NewSetup, PaymentState, Setup, StripeFailure};
+use super::{Outcome, outcome};
 
 /// Setups, and cards that were given up, that are remembered.
 const REMEMBERED_MAX: usize = 10_000;

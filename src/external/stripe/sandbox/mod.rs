@@ -10,7 +10,10 @@
 //! | `pm_card_authenticationRequired` | the bank asks; at the next look the buyer answered |
 //! | an invoice to `unpaid…@…` | it stays unpaid; any other is paid at the next look |
 //!
-//! Cards that are stored are in the file beside.
+//! Cards that are stored, and plans, are in the files beside.
+
+mod cards;
+mod subscriptions;
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,12 +24,12 @@ use futures_util::future::{FutureExt, ready};
 use crate::clock::Clock;
 
 use super::invoices::SandboxInvoices;
-use super::sandbox_cards::{SandboxCards, name_of, stored};
-use super::sandbox_subscriptions::SandboxSubscriptions;
 use super::{
     Answer, Card, Decline, Method, NewPayment, NewSetup, Payment, PaymentState, Payments, Setup,
     StripeFailure,
 };
+use cards::{SandboxCards, name_of, stored};
+use subscriptions::SandboxSubscriptions;
 
 /// Payments that are remembered.
 const PAYMENTS_MAX: usize = 10_000;

@@ -41,7 +41,7 @@ pub struct SandboxPayments {
     payments: Mutex<VecDeque<Payment>>,
     cards: SandboxCards,
     pub(super) invoices: SandboxInvoices,
-    pub(super) subscriptions: SandboxSubscriptions,
+    subscriptions: SandboxSubscriptions,
 }
 
 impl SandboxPayments {

@@ -191,21 +191,28 @@ impl AnomalyQuery {
         #[graphql(desc = "Only what precedes this cursor.")] before: Option<String>,
     ) -> Answer<Connection<AnomalyBlock>> {
         let caller = caller(ctx);
-        answer(ctx, async {
-            let order = [(AnomalyBlockOrderField::CreatedAt, OrderDirection::Desc)];
-            let list = List::new(caller.app.db.primary(), block::list(caller.actor()?)?, &order);
-            Ok(list.page(PageArgs { first, after, last, before }).await?.map(AnomalyBlock))
-        })
+        answer(
+            ctx,
+            Box::pin(async {
+                let order = [(AnomalyBlockOrderField::CreatedAt, OrderDirection::Desc)];
+                let list =
+                    List::new(caller.app.db.primary(), block::list(caller.actor()?)?, &order);
+                Ok(list.page(PageArgs { first, after, last, before }).await?.map(AnomalyBlock))
+            }),
+        )
         .await
     }
 
     /// What the tenant decided about unusual use. For ADMIN.
     async fn anomaly_settings(&self, ctx: &Context<'_>) -> Answer<AnomalySettings> {
         let caller = caller(ctx);
-        answer(ctx, async {
-            let settings = block::settings(&caller.app, caller.actor()?).await?;
-            Ok(AnomalySettings::from(settings))
-        })
+        answer(
+            ctx,
+            Box::pin(async {
+                let settings = block::settings(&caller.app, caller.actor()?).await?;
+                Ok(AnomalySettings::from(settings))
+            }),
+        )
         .await
     }
 }
@@ -246,10 +253,10 @@ impl AnomalyMutation {
         #[graphql(desc = "The block's id.")] id: ID,
     ) -> Answer<AnomalyBlockPayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let actor = caller.actor()?;
             block::lift(&caller.app, actor, BlockId::parse(&id)?).await
-        };
+        });
         let done =
             |row| AnomalyBlockPayload { block: Some(AnomalyBlock(row)), user_errors: Vec::new() };
         payload(ctx, work, done, AnomalyBlockPayload::refused).await
@@ -263,7 +270,8 @@ impl AnomalyMutation {
     ) -> Answer<AnomalySettingsPayload> {
         let caller = caller(ctx);
         let wish = (input.mode.map(Into::into), input.block_minutes.map(i64::from));
-        let work = async { block::change_settings(&caller.app, caller.actor()?, wish).await };
+        let work =
+            Box::pin(async { block::change_settings(&caller.app, caller.actor()?, wish).await });
         let done = |settings: Settings| AnomalySettingsPayload {
             settings: Some(settings.into()),
             user_errors: Vec::new(),

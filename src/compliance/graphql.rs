@@ -251,10 +251,13 @@ impl ComplianceQuery {
         #[graphql(desc = "The last day.")] to: Date,
     ) -> Answer<AuditReport> {
         let caller = caller(ctx);
-        answer(ctx, async {
-            let range = (from.0, to.0);
-            Ok(AuditReport(report::report(&caller.app, caller.actor()?, range).await?))
-        })
+        answer(
+            ctx,
+            Box::pin(async {
+                let range = (from.0, to.0);
+                Ok(AuditReport(report::report(&caller.app, caller.actor()?, range).await?))
+            }),
+        )
         .await
     }
 }

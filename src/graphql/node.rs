@@ -89,25 +89,28 @@ impl NodeQuery {
         ctx: &Context<'_>,
         #[graphql(desc = "At most 100 ids.")] ids: Vec<ID>,
     ) -> Answer<Vec<Option<Node>>> {
-        answer(ctx, async {
-            caller(ctx).actor()?;
-            if ids.len() > NODES_MAX {
-                let violation =
-                    Violation::new("ids", "100件以内で指定してください。", "at most 100");
-                return Err(Error::Invalid(vec![violation]));
-            }
-            // Asked for at once, so that each kind takes one query.
-            let found = join_all(ids.iter().map(|id| find(ctx, id))).await;
-            let mut nodes = Vec::with_capacity(ids.len());
-            for node in found {
-                nodes.push(match node {
-                    Ok(node) => Some(node),
-                    Err(Error::NotFound(_)) => None,
-                    Err(error) => return Err(error),
-                });
-            }
-            Ok(nodes)
-        })
+        answer(
+            ctx,
+            Box::pin(async {
+                caller(ctx).actor()?;
+                if ids.len() > NODES_MAX {
+                    let violation =
+                        Violation::new("ids", "100件以内で指定してください。", "at most 100");
+                    return Err(Error::Invalid(vec![violation]));
+                }
+                // Asked for at once, so that each kind takes one query.
+                let found = join_all(ids.iter().map(|id| find(ctx, id))).await;
+                let mut nodes = Vec::with_capacity(ids.len());
+                for node in found {
+                    nodes.push(match node {
+                        Ok(node) => Some(node),
+                        Err(Error::NotFound(_)) => None,
+                        Err(error) => return Err(error),
+                    });
+                }
+                Ok(nodes)
+            }),
+        )
         .await
     }
 }

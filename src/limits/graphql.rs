@@ -23,10 +23,10 @@ impl LimitMutation {
     ) -> Answer<TenantFunctionLimitPayload> {
         let caller = caller(ctx);
         let function_type = input.function_type;
-        let work = async {
+        let work = Box::pin(async {
             let actor = caller.actor()?;
             function::set(&caller.app, actor, change(input)?).await
-        };
+        });
         let done = |per_hour| TenantFunctionLimitPayload::done(function_type, per_hour);
         payload(ctx, work, done, TenantFunctionLimitPayload::refused).await
     }

@@ -34,10 +34,13 @@ impl AiQuery {
     /// The functions that can be run, with their models and prices.
     async fn ai_functions(&self, ctx: &Context<'_>) -> Answer<Vec<AiFunction>> {
         let caller = caller(ctx);
-        answer(ctx, async {
-            let offers = pricing::offers(&caller.app, caller.actor()?).await?;
-            Ok(offers.into_iter().map(AiFunction::from).collect::<Vec<_>>())
-        })
+        answer(
+            ctx,
+            Box::pin(async {
+                let offers = pricing::offers(&caller.app, caller.actor()?).await?;
+                Ok(offers.into_iter().map(AiFunction::from).collect::<Vec<_>>())
+            }),
+        )
         .await
     }
 
@@ -48,12 +51,15 @@ impl AiQuery {
         #[graphql(desc = "The call.")] input: AiQuoteInput,
     ) -> Answer<AiExecutionQuote> {
         let caller = caller(ctx);
-        answer(ctx, async {
-            let actor = caller.actor()?;
-            let wish = wish(input.function_type, input.parameters, None)?;
-            let quote = start::quote(&caller.app, actor, &wish).await?;
-            Ok(AiExecutionQuote::from(quote))
-        })
+        answer(
+            ctx,
+            Box::pin(async {
+                let actor = caller.actor()?;
+                let wish = wish(input.function_type, input.parameters, None)?;
+                let quote = start::quote(&caller.app, actor, &wish).await?;
+                Ok(AiExecutionQuote::from(quote))
+            }),
+        )
         .await
     }
 
@@ -64,11 +70,14 @@ impl AiQuery {
         #[graphql(desc = "The execution's id.")] id: ID,
     ) -> Answer<AiExecution> {
         let caller = caller(ctx);
-        answer(ctx, async {
-            let actor = caller.actor()?;
-            let id = ExecutionId::parse(&id)?;
-            Ok(AiExecution(history::get(&caller.app, actor, id).await?))
-        })
+        answer(
+            ctx,
+            Box::pin(async {
+                let actor = caller.actor()?;
+                let id = ExecutionId::parse(&id)?;
+                Ok(AiExecution(history::get(&caller.app, actor, id).await?))
+            }),
+        )
         .await
     }
 
@@ -90,14 +99,17 @@ impl AiQuery {
         >,
     ) -> Answer<Connection<AiExecution>> {
         let caller = caller(ctx);
-        answer(ctx, async {
-            let select = history::visible(caller.actor()?)?;
-            let order = [(AiExecutionOrderField::CreatedAt, OrderDirection::Desc)];
-            let list = List::new(caller.app.db.primary(), select, &order);
-            let list = list.filter(filter).order(order_by);
-            let page = list.page(PageArgs { first, after, last, before }).await?;
-            Ok(page.map(AiExecution))
-        })
+        answer(
+            ctx,
+            Box::pin(async {
+                let select = history::visible(caller.actor()?)?;
+                let order = [(AiExecutionOrderField::CreatedAt, OrderDirection::Desc)];
+                let list = List::new(caller.app.db.primary(), select, &order);
+                let list = list.filter(filter).order(order_by);
+                let page = list.page(PageArgs { first, after, last, before }).await?;
+                Ok(page.map(AiExecution))
+            }),
+        )
         .await
     }
 }
@@ -116,13 +128,13 @@ impl AiMutation {
         #[graphql(desc = "The call.")] input: AiExecuteInput,
     ) -> Answer<AiExecutePayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let actor = caller.actor()?;
             let key = input.idempotency_key;
             let wish = wish(input.function_type, input.parameters, input.metadata)?;
             let row = Box::pin(start::execute(&caller.app, actor, wish, &key)).await?;
             with_balance(caller, row).await
-        };
+        });
         payload(ctx, work, executed, refused).await
     }
 
@@ -133,13 +145,13 @@ impl AiMutation {
         #[graphql(desc = "The call.")] input: AiExecuteInput,
     ) -> Answer<AiExecutePayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let actor = caller.actor()?;
             let key = input.idempotency_key;
             let wish = wish(input.function_type, input.parameters, input.metadata)?;
             let row = Box::pin(start::start(&caller.app, actor, wish, &key)).await?;
             with_balance(caller, row).await
-        };
+        });
         payload(ctx, work, executed, refused).await
     }
 
@@ -151,12 +163,12 @@ impl AiMutation {
         #[graphql(desc = "The execution's id.")] id: ID,
     ) -> Answer<AiExecutePayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let actor = caller.actor()?;
             let id = ExecutionId::parse(&id)?;
             let row = cancel::cancel(&caller.app, actor, id).await?;
             with_balance(caller, row).await
-        };
+        });
         payload(ctx, work, executed, refused).await
     }
 
@@ -167,11 +179,11 @@ impl AiMutation {
         #[graphql(desc = "The new version.")] input: AiPriceSetInput,
     ) -> Answer<AiPricePayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let actor = caller.actor()?;
             let change = price_change(input)?;
             pricing::set(&caller.app, actor, change).await
-        };
+        });
         let done = |row| AiPricePayload { price: Some(AiPrice(row)), user_errors: Vec::new() };
         let refused = |user_errors| AiPricePayload { price: None, user_errors };
         payload(ctx, work, done, refused).await

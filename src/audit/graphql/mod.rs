@@ -62,14 +62,17 @@ impl AuditQuery {
         >,
     ) -> Answer<Connection<AuditEvent>> {
         let caller = caller(ctx);
-        answer(ctx, async {
-            let from_newest = is_from_newest(order_by.as_deref(), last.is_some());
-            let select = entries::visible(&caller.app, caller.actor()?, from_newest).await?;
-            let list = List::new(caller.app.db.primary(), select, NEWEST).filter(filter);
-            let list = list.order(order_by);
-            let page = list.page(PageArgs { first, after, last, before }).await?;
-            Ok(page.map(AuditEvent))
-        })
+        answer(
+            ctx,
+            Box::pin(async {
+                let from_newest = is_from_newest(order_by.as_deref(), last.is_some());
+                let select = entries::visible(&caller.app, caller.actor()?, from_newest).await?;
+                let list = List::new(caller.app.db.primary(), select, NEWEST).filter(filter);
+                let list = list.order(order_by);
+                let page = list.page(PageArgs { first, after, last, before }).await?;
+                Ok(page.map(AuditEvent))
+            }),
+        )
         .await
     }
 
@@ -86,19 +89,22 @@ impl AuditQuery {
         >,
     ) -> Answer<AuditExport> {
         let caller = caller(ctx);
-        answer(ctx, async {
-            let (app, actor) = (&caller.app, caller.actor()?);
-            let select = entries::visible(app, actor, true).await?;
-            let list = List::new(app.db.primary(), select, NEWEST).filter(filter);
-            let page = list.in_bulk(first, after).await?;
-            entries::note_export(app, actor, page.rows().count()).await?;
-            Ok(AuditExport {
-                content: entries::export(page.rows(), format.into()),
-                count: int(i64::try_from(page.rows().count()).unwrap_or(i64::MAX)),
-                has_next_page: page.has_next(),
-                end_cursor: page.end_cursor(),
-            })
-        })
+        answer(
+            ctx,
+            Box::pin(async {
+                let (app, actor) = (&caller.app, caller.actor()?);
+                let select = entries::visible(app, actor, true).await?;
+                let list = List::new(app.db.primary(), select, NEWEST).filter(filter);
+                let page = list.in_bulk(first, after).await?;
+                entries::note_export(app, actor, page.rows().count()).await?;
+                Ok(AuditExport {
+                    content: entries::export(page.rows(), format.into()),
+                    count: int(i64::try_from(page.rows().count()).unwrap_or(i64::MAX)),
+                    has_next_page: page.has_next(),
+                    end_cursor: page.end_cursor(),
+                })
+            }),
+        )
         .await
     }
 }

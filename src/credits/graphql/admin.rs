@@ -236,10 +236,10 @@ impl CreditAdminMutation {
         #[graphql(desc = "The package.")] input: CreditPackageCreateInput,
     ) -> Answer<CreditPackagePayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let actor = caller.actor()?;
             catalog::create_package(&caller.app, actor, content(input)?).await
-        };
+        });
         payload(ctx, work, package_payload, CreditPackagePayload::refused).await
     }
 
@@ -250,7 +250,7 @@ impl CreditAdminMutation {
         #[graphql(desc = "The change.")] input: CreditPackageUpdateInput,
     ) -> Answer<CreditPackagePayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let actor = caller.actor()?;
             let which = (PackageId::parse(&input.id)?, input.expected_version.map(i64::from));
             let rates = (
@@ -259,7 +259,7 @@ impl CreditAdminMutation {
             );
             let change = |content: &mut PackageContent| apply(content, input, rates);
             catalog::update_package(&caller.app, actor, which, change).await
-        };
+        });
         payload(ctx, work, package_payload, CreditPackagePayload::refused).await
     }
 
@@ -270,11 +270,11 @@ impl CreditAdminMutation {
         #[graphql(desc = "The package.")] input: CreditPackageRetireInput,
     ) -> Answer<CreditPackagePayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let actor = caller.actor()?;
             let which = (PackageId::parse(&input.id)?, input.expected_version.map(i64::from));
             catalog::retire_package(&caller.app, actor, which).await
-        };
+        });
         payload(ctx, work, package_payload, CreditPackagePayload::refused).await
     }
 
@@ -294,7 +294,8 @@ impl CreditAdminMutation {
             stripe_price_id: input.stripe_price_id,
             expected_version: input.expected_version.map(i64::from),
         };
-        let work = async { catalog::update_plan(&caller.app, caller.actor()?, change).await };
+        let work =
+            Box::pin(async { catalog::update_plan(&caller.app, caller.actor()?, change).await });
         let done = |row| PlanPayload { plan: Some(Plan(row)), user_errors: Vec::new() };
         payload(ctx, work, done, PlanPayload::refused).await
     }
@@ -306,7 +307,7 @@ impl CreditAdminMutation {
         #[graphql(desc = "The plan.")] input: TenantPlanSetInput,
     ) -> Answer<CreditAccountPayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let actor = caller.actor()?;
             let wish = TenantPlan {
                 tenant: TenantId::parse(&input.tenant_id)?,
@@ -314,7 +315,7 @@ impl CreditAdminMutation {
                 entitled_until: input.entitled_until.map(|until| until.0),
             };
             catalog::set_tenant_plan(&caller.app, actor, wish).await
-        };
+        });
         payload(ctx, work, account_payload, CreditAccountPayload::refused).await
     }
 
@@ -326,11 +327,11 @@ impl CreditAdminMutation {
         #[graphql(desc = "The bound.")] input: TenantRunningMaxSetInput,
     ) -> Answer<CreditAccountPayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let actor = caller.actor()?;
             let tenant = TenantId::parse(&input.tenant_id)?;
             accounts::set_running_max(&caller.app, actor, tenant, input.running_max.into()).await
-        };
+        });
         payload(ctx, work, account_payload, CreditAccountPayload::refused).await
     }
 }

@@ -174,20 +174,26 @@ impl CreditCatalogQuery {
     /// Packages that the caller's tenant can buy today, smallest first; at most 100.
     async fn credit_packages(&self, ctx: &Context<'_>) -> Answer<Vec<CreditPackage>> {
         let caller = caller(ctx);
-        answer(ctx, async {
-            let rows = catalog::packages(&caller.app, caller.actor()?).await?;
-            Ok(rows.into_iter().map(CreditPackage).collect::<Vec<_>>())
-        })
+        answer(
+            ctx,
+            Box::pin(async {
+                let rows = catalog::packages(&caller.app, caller.actor()?).await?;
+                Ok(rows.into_iter().map(CreditPackage).collect::<Vec<_>>())
+            }),
+        )
         .await
     }
 
     /// The plans in force, cheapest first.
     async fn plans(&self, ctx: &Context<'_>) -> Answer<Vec<Plan>> {
         let caller = caller(ctx);
-        answer(ctx, async {
-            let rows = catalog::plans(&caller.app, caller.actor()?).await?;
-            Ok(rows.into_iter().map(Plan).collect::<Vec<_>>())
-        })
+        answer(
+            ctx,
+            Box::pin(async {
+                let rows = catalog::plans(&caller.app, caller.actor()?).await?;
+                Ok(rows.into_iter().map(Plan).collect::<Vec<_>>())
+            }),
+        )
         .await
     }
 }

@@ -74,10 +74,13 @@ impl CreditQuery {
         #[graphql(desc = "The last day.")] to: Date,
     ) -> Answer<CreditAnalytics> {
         let caller = caller(ctx);
-        answer(ctx, async {
-            let figures = analyse(&caller.app, caller.actor()?, (from.0, to.0)).await?;
-            Ok(CreditAnalytics(figures))
-        })
+        answer(
+            ctx,
+            Box::pin(async {
+                let figures = analyse(&caller.app, caller.actor()?, (from.0, to.0)).await?;
+                Ok(CreditAnalytics(figures))
+            }),
+        )
         .await
     }
 }

@@ -43,14 +43,17 @@ impl ClientConfigQuery {
     async fn client_config(&self, ctx: &Context<'_>) -> Answer<ClientConfig> {
         let app = &caller(ctx).app;
         let providers = app.oauth.offered().map(SignInProvider::from).collect();
-        answer(ctx, async {
-            Ok(ClientConfig {
-                sign_in_providers: providers,
-                locales: vec!["ja".to_owned(), "en".to_owned()],
-                stripe_publishable_key: app.config.stripe.publishable_key.clone(),
-                version: VERSION.to_owned(),
-            })
-        })
+        answer(
+            ctx,
+            Box::pin(async {
+                Ok(ClientConfig {
+                    sign_in_providers: providers,
+                    locales: vec!["ja".to_owned(), "en".to_owned()],
+                    stripe_publishable_key: app.config.stripe.publishable_key.clone(),
+                    version: VERSION.to_owned(),
+                })
+            }),
+        )
         .await
     }
 }
@@ -104,7 +107,9 @@ impl AccountMutation {
         #[graphql(desc = "Where the account is.")] provider: SignInProvider,
     ) -> Answer<AccountUnlinkPayload> {
         let caller = caller(ctx);
-        let work = async { provider::unlink(&caller.app, caller.actor()?, provider.into()).await };
+        let work = Box::pin(async {
+            provider::unlink(&caller.app, caller.actor()?, provider.into()).await
+        });
         let done = |()| AccountUnlinkPayload { provider: Some(provider), user_errors: Vec::new() };
         payload(ctx, work, done, AccountUnlinkPayload::refused).await
     }

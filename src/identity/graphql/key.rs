@@ -108,7 +108,7 @@ impl ApiKeyMutation {
             permissions: input.permissions.into_iter().map(Into::into).collect(),
             expires_at: input.expires_at.map(|at| at.0),
         };
-        let work = async { keys::create(&caller.app, caller.actor()?, new).await };
+        let work = Box::pin(async { keys::create(&caller.app, caller.actor()?, new).await });
         let done = |(row, key)| ApiKeyCreatePayload {
             api_key: Some(ApiKey(row)),
             key: Some(key),
@@ -124,10 +124,10 @@ impl ApiKeyMutation {
         #[graphql(desc = "The key's id.")] id: ID,
     ) -> Answer<ApiKeyPayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let actor = caller.actor()?;
             keys::revoke(&caller.app, actor, ApiKeyId::parse(&id)?).await
-        };
+        });
         let done = |row| ApiKeyPayload { api_key: Some(ApiKey(row)), user_errors: Vec::new() };
         payload(ctx, work, done, ApiKeyPayload::refused).await
     }

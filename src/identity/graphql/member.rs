@@ -240,7 +240,8 @@ impl MemberMutation {
     ) -> Answer<InvitationPayload> {
         let caller = caller(ctx);
         let invite = Invite { email: input.email, role: input.role.into() };
-        let work = async { invitations::invite(&caller.app, caller.actor()?, invite).await };
+        let work =
+            Box::pin(async { invitations::invite(&caller.app, caller.actor()?, invite).await });
         let done = |invited: Invited| invited_payload(invited.invitation);
         payload(ctx, work, done, InvitationPayload::refused).await
     }
@@ -252,10 +253,10 @@ impl MemberMutation {
         #[graphql(desc = "The invitation.")] id: ID,
     ) -> Answer<InvitationPayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let actor = caller.actor()?;
             invitations::revoke(&caller.app, actor, InvitationId::parse(&id)?).await
-        };
+        });
         payload(ctx, work, invited_payload, InvitationPayload::refused).await
     }
 
@@ -266,12 +267,12 @@ impl MemberMutation {
         #[graphql(desc = "The change.")] input: MembershipRoleChangeInput,
     ) -> Answer<MembershipPayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let actor = caller.actor()?;
             let change = (MembershipId::parse(&input.id)?, input.role.into());
             let expected = input.expected_version.map(i64::from);
             members::change_role(&caller.app, actor, change, expected).await
-        };
+        });
         payload(ctx, work, member_payload, MembershipPayload::refused).await
     }
 
@@ -284,11 +285,11 @@ impl MemberMutation {
         #[graphql(desc = "Who goes.")] input: MembershipRemoveInput,
     ) -> Answer<MembershipPayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let actor = caller.actor()?;
             let keys = if input.revoke_api_keys { KeysOfGone::End } else { KeysOfGone::Stay };
             members::remove(&caller.app, actor, (MembershipId::parse(&input.id)?, keys)).await
-        };
+        });
         payload(ctx, work, member_payload, MembershipPayload::refused).await
     }
 }

@@ -190,26 +190,29 @@ impl IdentityQuery {
     /// The caller; null when nobody is signed in.
     async fn viewer(&self, ctx: &Context<'_>) -> Answer<Viewer> {
         let caller = caller(ctx);
-        answer(ctx, async {
-            let Some(actor) = caller.actor.as_ref() else { return Ok(None) };
-            let user = match actor.person() {
-                Ok(id) => load(ctx, id).await?,
-                Err(_) => None,
-            };
-            let tenant = match actor.tenant_id {
-                Some(id) => load(ctx, id).await?,
-                None => None,
-            };
-            let all = actor::Permission::ALL.iter();
-            let permitted = all.filter(|permission| actor.may(**permission));
-            Ok(Some(Viewer {
-                user: user.map(User),
-                tenant: tenant.map(Tenant),
-                role: actor.role.map(Role::from),
-                permissions: permitted.map(|permission| (*permission).into()).collect(),
-                is_platform_admin: actor.is_platform_admin,
-            }))
-        })
+        answer(
+            ctx,
+            Box::pin(async {
+                let Some(actor) = caller.actor.as_ref() else { return Ok(None) };
+                let user = match actor.person() {
+                    Ok(id) => load(ctx, id).await?,
+                    Err(_) => None,
+                };
+                let tenant = match actor.tenant_id {
+                    Some(id) => load(ctx, id).await?,
+                    None => None,
+                };
+                let all = actor::Permission::ALL.iter();
+                let permitted = all.filter(|permission| actor.may(**permission));
+                Ok(Some(Viewer {
+                    user: user.map(User),
+                    tenant: tenant.map(Tenant),
+                    role: actor.role.map(Role::from),
+                    permissions: permitted.map(|permission| (*permission).into()).collect(),
+                    is_platform_admin: actor.is_platform_admin,
+                }))
+            }),
+        )
         .await
     }
 }

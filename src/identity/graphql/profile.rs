@@ -168,7 +168,8 @@ impl ProfileMutation {
         #[graphql(desc = "The change.")] input: ProfileUpdateInput,
     ) -> Answer<ProfilePayload> {
         let caller = caller(ctx);
-        let work = async { profiles::update(&caller.app, caller.actor()?, input.into()).await };
+        let work =
+            Box::pin(async { profiles::update(&caller.app, caller.actor()?, input.into()).await });
         let done = |profile| ProfilePayload {
             profile: Some(UserProfile(profile)),
             user_errors: Vec::new(),

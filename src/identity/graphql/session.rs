@@ -105,10 +105,10 @@ impl SessionMutation {
         #[graphql(desc = "The session.")] id: ID,
     ) -> Answer<SessionEndPayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             caller.actor()?;
             end(caller, Some(SessionId::parse(&id)?)).await
-        };
+        });
         payload(ctx, work, |done| done, SessionEndPayload::refused).await
     }
 

@@ -123,7 +123,7 @@ impl SiteMutation {
             domain: input.domain,
             origins: input.origins,
         };
-        let work = async { sites::create(&caller.app, caller.actor()?, content).await };
+        let work = Box::pin(async { sites::create(&caller.app, caller.actor()?, content).await });
         payload(ctx, work, done, SitePayload::refused).await
     }
 
@@ -134,12 +134,12 @@ impl SiteMutation {
         #[graphql(desc = "The change.")] input: SiteUpdateInput,
     ) -> Answer<SitePayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let actor = caller.actor()?;
             let which = (SiteId::parse(&input.id)?, input.expected_version.map(i64::from));
             let change = |content: &mut SiteContent| apply(content, input);
             sites::update(&caller.app, actor, which, change).await
-        };
+        });
         payload(ctx, work, done, SitePayload::refused).await
     }
 
@@ -150,10 +150,10 @@ impl SiteMutation {
         #[graphql(desc = "The site.")] id: ID,
     ) -> Answer<SitePayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let actor = caller.actor()?;
             sites::remove(&caller.app, actor, SiteId::parse(&id)?).await
-        };
+        });
         payload(ctx, work, done, SitePayload::refused).await
     }
 }

@@ -249,13 +249,16 @@ impl TenantQuery {
         #[graphql(desc = "The order.")] order_by: Option<Vec<Order<TenantOrderField>>>,
     ) -> Answer<Connection<Tenant>> {
         let caller = caller(ctx);
-        answer(ctx, async {
-            let order = [(TenantOrderField::CreatedAt, OrderDirection::Desc)];
-            let select = tenants::all(caller.actor()?)?;
-            let list = List::new(caller.app.db.primary(), select, &order);
-            let list = list.filter(filter).order(order_by);
-            Ok(list.page(PageArgs { first, after, last, before }).await?.map(Tenant))
-        })
+        answer(
+            ctx,
+            Box::pin(async {
+                let order = [(TenantOrderField::CreatedAt, OrderDirection::Desc)];
+                let select = tenants::all(caller.actor()?)?;
+                let list = List::new(caller.app.db.primary(), select, &order);
+                let list = list.filter(filter).order(order_by);
+                Ok(list.page(PageArgs { first, after, last, before }).await?.map(Tenant))
+            }),
+        )
         .await
     }
 }
@@ -349,7 +352,8 @@ impl TenantMutation {
         #[graphql(desc = "The change.")] input: TenantUpdateInput,
     ) -> Answer<TenantPayload> {
         let caller = caller(ctx);
-        let work = async { tenants::update(&caller.app, caller.actor()?, input.into()).await };
+        let work =
+            Box::pin(async { tenants::update(&caller.app, caller.actor()?, input.into()).await });
         payload(ctx, work, done, TenantPayload::refused).await
     }
 
@@ -369,7 +373,7 @@ impl TenantMutation {
             membership_policy: input.membership_policy.into(),
             admin_email: input.admin_email,
         };
-        let work = async { tenants::create(&caller.app, caller.actor()?, order).await };
+        let work = Box::pin(async { tenants::create(&caller.app, caller.actor()?, order).await });
         payload(ctx, work, |(row, _)| done(row), TenantPayload::refused).await
     }
 
@@ -382,11 +386,11 @@ impl TenantMutation {
         #[graphql(desc = "The tenant.")] input: TenantCloseInput,
     ) -> Answer<TenantPayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let actor = caller.actor()?;
             let which = (TenantId::parse(&input.id)?, input.slug);
             tenants::close(&caller.app, actor, which).await
-        };
+        });
         payload(ctx, work, done, TenantPayload::refused).await
     }
 }

@@ -247,7 +247,7 @@ impl AutoPurchaseMutation {
             amount: input.amount.map(i64::from),
             monthly_cap: input.monthly_cap_yen.map(i64::from),
         };
-        let work = async { settings::update(&caller.app, caller.actor()?, wish).await };
+        let work = Box::pin(async { settings::update(&caller.app, caller.actor()?, wish).await });
         let done = |account| CreditAutoPurchasePayload {
             auto_purchase: Some(AutoPurchase(account)),
             user_errors: Vec::new(),

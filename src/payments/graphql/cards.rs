@@ -166,10 +166,13 @@ impl CardQuery {
     /// The tenant's stored cards, the newest first; at most 20. For ADMIN.
     async fn stored_cards(&self, ctx: &Context<'_>) -> Answer<Vec<StoredCard>> {
         let caller = caller(ctx);
-        answer(ctx, async {
-            let rows = cards::list(&caller.app, caller.actor()?).await?;
-            Ok(rows.into_iter().map(StoredCard).collect::<Vec<_>>())
-        })
+        answer(
+            ctx,
+            Box::pin(async {
+                let rows = cards::list(&caller.app, caller.actor()?).await?;
+                Ok(rows.into_iter().map(StoredCard).collect::<Vec<_>>())
+            }),
+        )
         .await
     }
 }
@@ -188,7 +191,7 @@ impl CardMutation {
         #[graphql(desc = "The card.")] input: CardSetupBeginInput,
     ) -> Answer<CardSetupPayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let new = NewCard {
                 payment_method_id: input.stripe_payment_method_id,
                 confirmation_token_id: input.stripe_confirmation_token_id,
@@ -197,7 +200,7 @@ impl CardMutation {
             };
             let begun = Box::pin(cards::begin(&caller.app, caller.actor()?, new)).await?;
             Ok(setup_payload(begun))
-        };
+        });
         payload(ctx, work, |done| done, CardSetupPayload::refused).await
     }
 
@@ -208,11 +211,11 @@ impl CardMutation {
         #[graphql(desc = "Stripe's id of the setup.")] setup_intent_id: String,
     ) -> Answer<CardSetupPayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let actor = caller.actor()?;
             let begun = Box::pin(cards::confirm(&caller.app, actor, &setup_intent_id)).await?;
             Ok(setup_payload(begun))
-        };
+        });
         payload(ctx, work, |done| done, CardSetupPayload::refused).await
     }
 
@@ -223,10 +226,10 @@ impl CardMutation {
         #[graphql(desc = "The card's id.")] id: ID,
     ) -> Answer<StoredCardPayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let id = StoredCardId::parse(&id)?;
             cards::set_default(&caller.app, caller.actor()?, id).await
-        };
+        });
         payload(ctx, work, card_payload, StoredCardPayload::refused).await
     }
 
@@ -238,10 +241,10 @@ impl CardMutation {
         #[graphql(desc = "The card's id.")] id: ID,
     ) -> Answer<StoredCardPayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let id = StoredCardId::parse(&id)?;
             cards::remove(&caller.app, caller.actor()?, id).await
-        };
+        });
         payload(ctx, work, card_payload, StoredCardPayload::refused).await
     }
 }

@@ -93,11 +93,14 @@ impl PaymentQuery {
         #[graphql(desc = "The package's id.")] package_id: ID,
     ) -> Answer<CreditPurchaseQuote> {
         let caller = caller(ctx);
-        answer(ctx, async {
-            let actor = caller.actor()?;
-            let package = PackageId::parse(&package_id)?;
-            Ok(CreditPurchaseQuote(lookup::quote(&caller.app, actor, package).await?))
-        })
+        answer(
+            ctx,
+            Box::pin(async {
+                let actor = caller.actor()?;
+                let package = PackageId::parse(&package_id)?;
+                Ok(CreditPurchaseQuote(lookup::quote(&caller.app, actor, package).await?))
+            }),
+        )
         .await
     }
 
@@ -108,11 +111,14 @@ impl PaymentQuery {
         #[graphql(desc = "The purchase's id.")] id: ID,
     ) -> Answer<CreditPurchase> {
         let caller = caller(ctx);
-        answer(ctx, async {
-            let actor = caller.actor()?;
-            let id = PurchaseId::parse(&id)?;
-            Ok(CreditPurchase(lookup::get(&caller.app, actor, id).await?))
-        })
+        answer(
+            ctx,
+            Box::pin(async {
+                let actor = caller.actor()?;
+                let id = PurchaseId::parse(&id)?;
+                Ok(CreditPurchase(lookup::get(&caller.app, actor, id).await?))
+            }),
+        )
         .await
     }
 
@@ -133,14 +139,17 @@ impl PaymentQuery {
         >,
     ) -> Answer<Connection<CreditPurchase>> {
         let caller = caller(ctx);
-        answer(ctx, async {
-            let select = lookup::visible(caller.actor()?)?;
-            let order = [(CreditPurchaseOrderField::CreatedAt, OrderDirection::Desc)];
-            let list = List::new(caller.app.db.primary(), select, &order);
-            let list = list.filter(filter).order(order_by);
-            let page = list.page(PageArgs { first, after, last, before }).await?;
-            Ok(page.map(CreditPurchase))
-        })
+        answer(
+            ctx,
+            Box::pin(async {
+                let select = lookup::visible(caller.actor()?)?;
+                let order = [(CreditPurchaseOrderField::CreatedAt, OrderDirection::Desc)];
+                let list = List::new(caller.app.db.primary(), select, &order);
+                let list = list.filter(filter).order(order_by);
+                let page = list.page(PageArgs { first, after, last, before }).await?;
+                Ok(page.map(CreditPurchase))
+            }),
+        )
         .await
     }
 }
@@ -162,11 +171,11 @@ impl PaymentMutation {
         #[graphql(desc = "The purchase.")] input: CreditPurchaseInput,
     ) -> Answer<CreditPurchasePayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let actor = caller.actor()?;
             let row = Box::pin(buy::buy(&caller.app, actor, wish(input)?)).await?;
             with_balance(caller, row).await
-        };
+        });
         payload(ctx, work, |done| done, CreditPurchasePayload::refused).await
     }
 
@@ -177,12 +186,12 @@ impl PaymentMutation {
         #[graphql(desc = "The purchase's id.")] id: ID,
     ) -> Answer<CreditPurchaseCancelPayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let id = PurchaseId::parse(&id)?;
             let row = Box::pin(cancel::cancel(&caller.app, caller.actor()?, id)).await?;
             let purchase = Some(CreditPurchase(row));
             Ok(CreditPurchaseCancelPayload { purchase, ..CreditPurchaseCancelPayload::default() })
-        };
+        });
         payload(ctx, work, |done| done, CreditPurchaseCancelPayload::refused).await
     }
 
@@ -194,12 +203,12 @@ impl PaymentMutation {
         #[graphql(desc = "The purchase's id.")] id: ID,
     ) -> Answer<CreditPurchasePayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let actor = caller.actor()?;
             let id = PurchaseId::parse(&id)?;
             let row = Box::pin(lookup::confirm(&caller.app, actor, id)).await?;
             with_balance(caller, row).await
-        };
+        });
         payload(ctx, work, |done| done, CreditPurchasePayload::refused).await
     }
 }

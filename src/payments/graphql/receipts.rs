@@ -48,11 +48,14 @@ impl ReceiptQuery {
         #[graphql(desc = "The purchase's id.")] purchase_id: ID,
     ) -> Answer<CreditPurchaseReceipt> {
         let caller = caller(ctx);
-        answer(ctx, async {
-            let actor = caller.actor()?;
-            let id = PurchaseId::parse(&purchase_id)?;
-            Ok(CreditPurchaseReceipt(issue::issue(&caller.app, actor, id).await?))
-        })
+        answer(
+            ctx,
+            Box::pin(async {
+                let actor = caller.actor()?;
+                let id = PurchaseId::parse(&purchase_id)?;
+                Ok(CreditPurchaseReceipt(issue::issue(&caller.app, actor, id).await?))
+            }),
+        )
         .await
     }
 }

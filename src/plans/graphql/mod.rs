@@ -71,10 +71,13 @@ impl PlanQuery {
         #[graphql(desc = "The plan to change to.")] plan_type: PlanType,
     ) -> Answer<PlanChangePreview> {
         let caller = caller(ctx);
-        answer(ctx, async {
-            let told = change::preview(&caller.app, caller.actor()?, plan_type.into()).await?;
-            Ok(PlanChangePreview(told))
-        })
+        answer(
+            ctx,
+            Box::pin(async {
+                let told = change::preview(&caller.app, caller.actor()?, plan_type.into()).await?;
+                Ok(PlanChangePreview(told))
+            }),
+        )
         .await
     }
 }
@@ -94,7 +97,7 @@ impl PlanMutation {
         #[graphql(desc = "The subscription.")] input: PlanSubscribeInput,
     ) -> Answer<PlanSubscriptionPayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let wish = subscribe::Wish {
                 plan: input.plan_type.into(),
                 payment_method_id: input.stripe_payment_method_id,
@@ -102,7 +105,7 @@ impl PlanMutation {
             };
             let row = subscribe::subscribe(&caller.app, caller.actor()?, wish);
             with_balance(caller, Box::pin(row).await?).await
-        };
+        });
         payload(ctx, work, |done| done, PlanSubscriptionPayload::refused).await
     }
 
@@ -112,10 +115,10 @@ impl PlanMutation {
         ctx: &Context<'_>,
     ) -> Answer<PlanSubscriptionPayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let row = end::confirm(&caller.app, caller.actor()?);
             with_balance(caller, Box::pin(row).await?).await
-        };
+        });
         payload(ctx, work, |done| done, PlanSubscriptionPayload::refused).await
     }
 
@@ -129,34 +132,34 @@ impl PlanMutation {
         #[graphql(desc = "The change.")] input: PlanChangeInput,
     ) -> Answer<PlanSubscriptionPayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let wish = change::Wish {
                 plan: input.plan_type.into(),
                 idempotency_key: input.idempotency_key,
             };
             let row = change::change(&caller.app, caller.actor()?, wish);
             with_balance(caller, Box::pin(row).await?).await
-        };
+        });
         payload(ctx, work, |done| done, PlanSubscriptionPayload::refused).await
     }
 
     /// Ends the subscription: with its month when that is paid, now when it is not. For ADMIN.
     async fn plan_cancel(&self, ctx: &Context<'_>) -> Answer<PlanSubscriptionPayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let row = end::cancel(&caller.app, caller.actor()?);
             with_balance(caller, Box::pin(row).await?).await
-        };
+        });
         payload(ctx, work, |done| done, PlanSubscriptionPayload::refused).await
     }
 
     /// Takes `planCancel` back while the month goes on. For ADMIN.
     async fn plan_resume(&self, ctx: &Context<'_>) -> Answer<PlanSubscriptionPayload> {
         let caller = caller(ctx);
-        let work = async {
+        let work = Box::pin(async {
             let row = end::resume(&caller.app, caller.actor()?);
             with_balance(caller, Box::pin(row).await?).await
-        };
+        });
         payload(ctx, work, |done| done, PlanSubscriptionPayload::refused).await
     }
 }

@@ -12,6 +12,7 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use tokio::sync::Semaphore;
 
 use crate::actor::Permission;
 use crate::graphql::caller::Caller;
@@ -75,6 +76,8 @@ struct Inner {
     admin_limits: Limits,
     known: Cache<Box<str>, Arc<Document>, Memory>,
     answers: Cache<AnswerKey, Arc<Answer>, Memory>,
+    /// The turn to answer with the schema.
+    introspecting: Semaphore,
 }
 
 /// Documents that ran for somebody who was signed in, by their exact text, so that they are not
@@ -261,6 +264,8 @@ struct Parts {
     request: Request,
     caller: Caller,
     cost: usize,
+    /// Whether it asks for the schema.
+    introspects: bool,
     document: Arc<Document>,
     /// The text to remember the document by when it turns out to be sound.
     fresh: Option<Box<str>>,
@@ -297,7 +302,16 @@ impl Engine {
         let known = Cache::with_weighter(KNOWN_USUAL, KNOWN_BYTES_MAX, Memory);
         let schema = Box::new(schema);
         let answers = Cache::with_weighter(KNOWN_USUAL, EVENTS_BYTES_MAX, Memory);
-        Ok(Self(Arc::new(Inner { schema, table, limits, admin_limits, known, answers })))
+        let introspecting = Semaphore::new(1);
+        Ok(Self(Arc::new(Inner {
+            schema,
+            table,
+            limits,
+            admin_limits,
+            known,
+            answers,
+            introspecting,
+        })))
     }
 
     /// What is wrong with a document by itself, whatever it is called with.
@@ -341,15 +355,20 @@ impl Engine {
         // Strangers use what is known and add nothing to it.
         let is_worth_it = !is_known && caller.actor.is_some() && call.query.len() <= KNOWN_TEXT_MAX;
         let fresh = is_worth_it.then(|| call.query.into_boxed_str());
-        let parts = Box::new(Parts { request, caller, cost: weight.cost, document, fresh });
+        let (cost, introspects) = (weight.cost, weight.introspects);
+        let parts = Box::new(Parts { request, caller, cost, introspects, document, fresh });
         Prepared::Ready(ReadyOperation { kind: kind_of(&weight), fields, parts })
     }
 
     /// Runs a query or a mutation.
     pub async fn execute(&self, ready: ReadyOperation) -> Executed {
-        let Parts { request, caller, cost, document, fresh } = *ready.parts;
+        let Parts { request, caller, cost, introspects, document, fresh } = *ready.parts;
         let fresh = fresh.map(|text| (text, document));
+        // The whole schema is written without a pause: one at a time leaves the other threads to
+        // neighbours. Whoever asked waits no longer than their operation may take.
+        let turn = if introspects { self.0.introspecting.acquire().await.ok() } else { None };
         let response = self.0.schema.execute(request).await;
+        drop(turn);
         let is_request_error = is_request_error(&response);
         let mut response = finish(response, &caller);
         if !is_request_error {

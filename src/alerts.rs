@@ -36,6 +36,8 @@ text_enum! {
         AutoPurchaseFailed = "AUTO_PURCHASE_FAILED",
         /// A purchase failed when its buyer was not there any more to be told so.
         PaymentFailed = "PAYMENT_FAILED",
+        /// Money that was to go back did not.
+        RefundFailed = "REFUND_FAILED",
         /// The payer's bank disputes a payment.
         PaymentDisputed = "PAYMENT_DISPUTED",
         /// An invoice was not paid in time.

@@ -151,6 +151,8 @@ ids! {
     SubscriptionId = "sub";
     /// Something that Stripe told us.
     StripeEventId = "stripe";
+    /// Money of a purchase that goes back.
+    RefundId = "refund";
     /// A payment that somebody disputes.
     DisputeId = "dispute";
     /// A plan's version.

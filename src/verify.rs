@@ -238,6 +238,14 @@ const RULES: &[Rule] = &[
                  <> CASE WHEN p.completed_at IS NULL THEN 0 ELSE 1 END",
     },
     Rule {
+        name: "what went back of a purchase is what its refunds say",
+        sql: "SELECT p.id, CAST(COALESCE(SUM(r.amount), 0) AS bigint) AS expected,
+              p.refunded AS actual
+              FROM credit_purchases p LEFT JOIN purchase_refunds r
+              ON r.purchase_id = p.id AND r.status <> 'FAILED'
+              GROUP BY p.id, p.refunded HAVING COALESCE(SUM(r.amount), 0) <> p.refunded",
+    },
+    Rule {
         name: "an automatic attempt succeeded if it was paid, and is under way as its purchase is",
         sql: "SELECT a.id, CAST(CASE WHEN p.completed_at IS NULL THEN 0 ELSE 1 END AS bigint)
               AS expected, CAST(CASE WHEN a.state = 'SUCCEEDED' THEN 1 ELSE 0 END AS bigint)

@@ -24,6 +24,7 @@ mod m20261121_000016_create_invoices;
 mod m20261121_000017_create_subscriptions;
 mod m20261121_000018_create_receipts;
 mod m20261121_000019_index_record;
+mod m20261121_000020_create_refunds;
 
 /// All steps in their order.
 pub struct Migrator;
@@ -51,6 +52,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000017_create_subscriptions::Migration),
             Box::new(m20261121_000018_create_receipts::Migration),
             Box::new(m20261121_000019_index_record::Migration),
+            Box::new(m20261121_000020_create_refunds::Migration),
         ]
     }
 }

@@ -44,6 +44,8 @@ text_enum! {
         AutoPurchaseResumed = "AUTO_PURCHASE_RESUMED",
         /// Somebody gave an unpaid purchase up.
         CreditPurchaseCancelled = "CREDIT_PURCHASE_CANCELLED",
+        /// A purchase's unspent credits were taken, and their price is to go back.
+        CreditPurchaseRefunded = "CREDIT_PURCHASE_REFUNDED",
         /// Somebody began to subscribe to a plan.
         PlanSubscriptionStarted = "PLAN_SUBSCRIPTION_STARTED",
         /// Somebody began to change the plan.
@@ -142,6 +144,7 @@ impl Action {
             | Self::AutoPurchaseFailed
             | Self::AutoPurchaseResumed
             | Self::CreditPurchaseCancelled
+            | Self::CreditPurchaseRefunded
             | Self::PlanSubscriptionStarted
             | Self::PlanChangeStarted
             | Self::TenantPlanSet
@@ -231,6 +234,7 @@ impl Action {
             | Self::AutoPurchased
             | Self::AutoPurchaseResumed
             | Self::CreditPurchaseCancelled
+            | Self::CreditPurchaseRefunded
             | Self::PlanSubscriptionStarted
             | Self::PlanChangeStarted
             | Self::AnomalousUsage

@@ -48,6 +48,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("Mutation.creditPurchase", Needs(MoneyManage)),
     ("Mutation.creditPurchaseCancel", Needs(MoneyManage)),
     ("Mutation.creditPurchaseConfirm", Needs(MoneyManage)),
+    ("Mutation.creditPurchaseRefund", Needs(Platform)),
     ("Mutation.creditRefund", Needs(Platform)),
     ("Mutation.membershipInvitationRevoke", Needs(MembersManage)),
     ("Mutation.membershipInvite", Needs(MembersManage)),

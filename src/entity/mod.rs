@@ -95,6 +95,8 @@ pub mod auto_purchase_attempt;
 pub mod credit_receipt;
 /// Invoices that ask for the price of purchases.
 pub mod credit_invoice;
+/// Money of purchases that goes back.
+pub mod purchase_refund;
 /// Payments that somebody disputes.
 pub mod payment_dispute;
 /// Plans that tenants pay for by the month.

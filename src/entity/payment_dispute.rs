@@ -21,8 +21,6 @@ pub struct Model {
     pub amount: i64,
     /// Unique: the credits that it takes away while it stands.
     pub withdrawal_id: Option<WithdrawalId>,
-    /// Credits that a refund would have taken, had this dispute not claimed them first.
-    pub refund_kept: i64,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
 }

@@ -18,6 +18,7 @@ use crate::limits::graphql::LimitMutation;
 use crate::payments::graphql::auto::AutoPurchaseMutation;
 use crate::payments::graphql::{
     CardMutation, CardQuery, PaymentMutation, PaymentQuery, PaymentSubscription, ReceiptQuery,
+    RefundMutation,
 };
 use crate::plans::graphql::{PlanMutation, PlanQuery};
 
@@ -52,6 +53,7 @@ pub struct Mutation(
     AccountMutation,
     PaymentMutation,
     CardMutation,
+    RefundMutation,
     AutoPurchaseMutation,
     PlanMutation,
     AiMutation,

@@ -18,13 +18,14 @@ use crate::credits::service::withdraw::{Withdraw, put_back, withdraw};
 use crate::db::{self, Txn};
 use crate::entity::alert::AlertSeverity;
 use crate::entity::credit_purchase::{self, PaymentStatus};
-use crate::entity::credit_withdrawal::WithdrawalReason;
+use crate::entity::credit_withdrawal::{self, WithdrawalReason};
 use crate::entity::payment_dispute::{self, DisputeStatus};
 use crate::error::{Error, Result};
 use crate::events::{self, Event, PurchaseChanged};
 use crate::external::stripe::{Dispute, StripeFailure, read_dispute};
 use crate::ids::{DisputeId, PurchaseId, TypedId};
 use crate::money::share;
+use crate::payments::refunds::keep as refunds;
 use crate::payments::service::learn::{self, Told};
 
 const REASON_CHARS_MAX: usize = 80;
@@ -153,7 +154,6 @@ fn begun(
         reason: dispute.reason.chars().filter(is_word).take(REASON_CHARS_MAX).collect(),
         amount: dispute.amount,
         withdrawal_id: None,
-        refund_kept: 0,
         created_at: now,
         updated_at: now,
     }
@@ -194,43 +194,42 @@ async fn take(
     let others = disputed(all.iter().filter(|other| other.id != next.id));
     let credits = part(row, row.refunded + others, next.amount);
     next.withdrawal_id = None;
-    let Some(wish) = wish(row, WithdrawalReason::Dispute, (credits, next.id.0)) else {
-        return Ok(());
-    };
-    next.withdrawal_id = unless_closed(withdraw(txn, wish, now).await)?.map(|taken| taken.id);
+    let reason = WithdrawalReason::Dispute;
+    let taken = withdraw_for(txn, row, reason, (credits, next.id.0), now).await?;
+    next.withdrawal_id = taken.map(|taken| taken.id);
     Ok(())
 }
 
-/// Puts back what the dispute took. What a refund left to it goes now.
+/// Puts back what the dispute took. What refunds left to it goes now.
 async fn give_back(
     txn: &mut Txn,
     row: &credit_purchase::Model,
     next: &mut payment_dispute::Model,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    let kept = std::mem::take(&mut next.refund_kept);
     let Some(withdrawal) = next.withdrawal_id.take() else { return Ok(()) };
     let Some(back) = unless_closed(put_back(txn, row.account_id, withdrawal, now).await)? else {
         return Ok(());
     };
-    let credits = kept.min(back.put_back);
-    if let Some(wish) = wish(row, WithdrawalReason::PurchaseRefund, (credits, row.id.0)) {
-        withdraw(txn, wish, now).await?;
-    }
-    Ok(())
+    refunds::take_kept(txn, row, next.id, back.put_back, now).await
 }
 
-fn wish(
+/// Takes credits of a purchase away; none of one that brought none, or whose account is closed.
+pub(crate) async fn withdraw_for(
+    txn: &mut Txn,
     row: &credit_purchase::Model,
     reason: WithdrawalReason,
     (credits, reference): (i64, uuid::Uuid),
-) -> Option<Withdraw> {
-    let grant = row.grant_id.filter(|_| credits > 0)?;
-    Some(Withdraw { account: row.account_id, grant, reason, credits, reference: Some(reference) })
+    now: DateTime<Utc>,
+) -> Result<Option<credit_withdrawal::Model>> {
+    let Some(grant) = row.grant_id.filter(|_| credits > 0) else { return Ok(None) };
+    let wish =
+        Withdraw { account: row.account_id, grant, reason, credits, reference: Some(reference) };
+    unless_closed(withdraw(txn, wish, now).await)
 }
 
 /// A closed account has nothing to take, and takes nothing.
-fn unless_closed<T>(outcome: Result<T>) -> Result<Option<T>> {
+pub(crate) fn unless_closed<T>(outcome: Result<T>) -> Result<Option<T>> {
     match outcome {
         Ok(done) => Ok(Some(done)),
         Err(Error::NotFound("credit account")) => Ok(None),
@@ -238,22 +237,46 @@ fn unless_closed<T>(outcome: Result<T>) -> Result<Option<T>> {
     }
 }
 
-/// The credits that a refund takes which brings all that went back to `refunded`. What disputes
-/// hold already is left to them, and noted, for when the money comes back.
+/// The part of the credits that a refund stands for.
+pub(crate) struct Share {
+    /// What it takes.
+    pub(crate) credits: i64,
+    /// What a dispute holds already, and is left to it.
+    pub(crate) kept: i64,
+    /// That dispute.
+    pub(crate) dispute: Option<DisputeId>,
+}
+
+/// The credits of so much more money that goes back.
 pub(crate) async fn refund_share(
     txn: &Txn,
     row: &credit_purchase::Model,
-    refunded: i64,
-) -> Result<i64> {
+    amount: i64,
+) -> Result<Share> {
     let all = of_purchase(&**txn, row.id).await?;
-    let whole = part(row, row.refunded, refunded - row.refunded);
-    let credits = part(row, row.refunded + disputed(all.iter()), refunded - row.refunded);
+    let whole = part(row, row.refunded, amount);
+    let credits = part(row, row.refunded + disputed(all.iter()), amount);
     let holding = all.iter().rev().find(|dispute| dispute.status.holds_money());
-    if let Some(dispute) = holding.filter(|_| whole > credits) {
-        let sql = "UPDATE payment_disputes SET refund_kept = refund_kept + $2 WHERE id = $1";
-        db::execute(&**txn, sql, vec![dispute.id.into(), (whole - credits).into()]).await?;
+    let dispute = holding.filter(|_| whole > credits).map(|dispute| dispute.id);
+    Ok(Share { credits, kept: if dispute.is_some() { whole - credits } else { 0 }, dispute })
+}
+
+/// How a purchase that was paid stands when so much of its price went back.
+pub(crate) async fn standing(
+    txn: &Txn,
+    row: &credit_purchase::Model,
+    refunded: i64,
+) -> Result<PaymentStatus> {
+    let all = of_purchase(&**txn, row.id).await?;
+    Ok(status_with(row, refunded, all.iter().any(|dispute| dispute.status.holds_money())))
+}
+
+fn status_with(row: &credit_purchase::Model, refunded: i64, is_disputed: bool) -> PaymentStatus {
+    match is_disputed {
+        _ if refunded == row.amount => PaymentStatus::Refunded,
+        true => PaymentStatus::Disputed,
+        false => PaymentStatus::Completed,
     }
-    Ok(credits)
 }
 
 async fn save(
@@ -263,23 +286,14 @@ async fn save(
     next: &payment_dispute::Model,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    let values = vec![
-        next.id.into(),
-        next.status.as_str().into(),
-        next.withdrawal_id.into(),
-        next.refund_kept.into(),
-        now.into(),
-    ];
-    let sql = "UPDATE payment_disputes SET status = $2, withdrawal_id = $3, refund_kept = $4,
-               updated_at = $5 WHERE id = $1";
+    let values =
+        vec![next.id.into(), next.status.as_str().into(), next.withdrawal_id.into(), now.into()];
+    let sql = "UPDATE payment_disputes SET status = $2, withdrawal_id = $3, updated_at = $4
+               WHERE id = $1";
     db::execute(&**txn, sql, values).await?;
     let others = all.iter().filter(|other| other.id != next.id);
     let is_disputed = others.chain([next]).any(|dispute| dispute.status.holds_money());
-    let status = match is_disputed {
-        _ if row.refunded == row.amount => PaymentStatus::Refunded,
-        true => PaymentStatus::Disputed,
-        false => PaymentStatus::Completed,
-    };
+    let status = status_with(row, row.refunded, is_disputed);
     let sql = "UPDATE credit_purchases SET status = $2, version = version + 1, updated_at = $3
                WHERE id = $1";
     let values = vec![row.id.into(), status.as_str().into(), now.into()];

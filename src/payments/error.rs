@@ -29,6 +29,17 @@ pub enum PaymentError {
     TooManyUnpaid,
     /// It is no invoice that can still be taken back.
     NotCancellable,
+    /// Nothing of the purchase can go back: it is not paid, all of it went back, or it is disputed.
+    NotRefundable,
+    /// Stripe has yet to answer another refund of the purchase.
+    RefundUnderWay,
+    /// The purchase has fewer unspent credits that no running call holds.
+    SpentAlready {
+        /// How many it has.
+        unspent: i64,
+    },
+    /// Stripe did not give the money back.
+    RefundFailed,
 }
 
 impl DomainError for PaymentError {
@@ -39,8 +50,11 @@ impl DomainError for PaymentError {
             | Self::CardRemoved
             | Self::NoDefaultCard
             | Self::NoFittingPackage
-            | Self::NotCancellable => Code::InvalidState,
-            Self::Failed(_) | Self::MethodRefused => Code::PaymentFailed,
+            | Self::NotCancellable
+            | Self::NotRefundable
+            | Self::RefundUnderWay
+            | Self::SpentAlready { .. } => Code::InvalidState,
+            Self::Failed(_) | Self::MethodRefused | Self::RefundFailed => Code::PaymentFailed,
             Self::TooManyCards | Self::TooManyUnpaid => Code::LimitReached,
         }
     }
@@ -79,6 +93,22 @@ impl DomainError for PaymentError {
                 "取り消せるのは、まだ支払われていない請求書払いの購入のみです。",
                 "Only a purchase whose invoice is unpaid can be cancelled.",
             ),
+            Self::NotRefundable => lang.pick(
+                "返金できるのは、支払い済みで、全額返金も異議申し立てもされていない購入のみです。",
+                "Only a purchase that is paid, not refunded as a whole and not disputed can be refunded.",
+            ),
+            Self::RefundUnderWay => lang.pick(
+                "この購入の返金を処理中です。完了後にお試しください。",
+                "Another refund of this purchase is under way. Try again when it has ended.",
+            ),
+            Self::SpentAlready { unspent } => lang.pick(
+                format!("返金できる未使用のクレジットは{unspent}です。"),
+                format!("The purchase has {unspent} unspent credits that can be refunded."),
+            ),
+            Self::RefundFailed => lang.pick(
+                "返金できませんでした。クレジットは元に戻されました。",
+                "The money was not given back. The credits are back on the account.",
+            ),
         }
     }
 
@@ -90,7 +120,15 @@ impl DomainError for PaymentError {
             Self::NoFittingPackage => Some(vec!["input".into(), "amount".into()]),
             Self::TooManyUnpaid => Some(vec!["input".into(), "paymentMethod".into()]),
             Self::NotCancellable => Some(vec!["id".into()]),
-            Self::Failed(_) | Self::Cancelled | Self::TooManyCards | Self::MethodRefused => None,
+            Self::NotRefundable | Self::RefundUnderWay => {
+                Some(vec!["input".into(), "purchaseId".into()])
+            }
+            Self::SpentAlready { .. } => Some(vec!["input".into(), "credits".into()]),
+            Self::Failed(_)
+            | Self::Cancelled
+            | Self::TooManyCards
+            | Self::MethodRefused
+            | Self::RefundFailed => None,
         }
     }
 }

@@ -21,6 +21,7 @@ pub const TYPES: &[&str] = &[
     "charge.dispute.funds_reinstated",
     "charge.dispute.funds_withdrawn",
     "charge.dispute.updated",
+    "charge.refund.updated",
     "charge.refunded",
     "customer.deleted",
     "customer.subscription.created",
@@ -43,6 +44,9 @@ pub const TYPES: &[&str] = &[
     "payment_method.automatically_updated",
     "payment_method.detached",
     "payment_method.updated",
+    "refund.created",
+    "refund.failed",
+    "refund.updated",
     "setup_intent.succeeded",
 ];
 const CURSOR: &str = "events";

@@ -30,6 +30,15 @@ pub mod invoices {
     mod letter;
     pub mod lookup;
 }
+pub mod refunds {
+    //! Money that goes back, and the unspent credits that go with it: asked for here, or made at
+    //! Stripe.
+    pub mod ask;
+    pub(crate) mod due;
+    pub(crate) mod keep;
+    pub(crate) mod learn;
+    pub mod lookup;
+}
 pub mod service {
     //! What can be done with purchases, a file for each use case.
     pub mod buy;
@@ -38,6 +47,5 @@ pub mod service {
     pub mod learn;
     pub mod lookup;
     pub mod reconcile;
-    pub(crate) mod refund;
     pub mod watch;
 }

@@ -13,9 +13,9 @@ use musubi::entity::{
     credit_purchase, credit_transaction, credit_withdrawal, cross_site_activity, execution,
     execution_tag, function_price, hand_over, idempotency_key, invitation, job_run, key_use,
     linked_account, membership, membership_removal, monthly_reset, payment_dispute, plan,
-    queue_item, registered_document, session, sign_in_link, site, stripe_cursor, stripe_event,
-    system_event, system_event_origin, tenant, tenant_subscription, usage_daily, usage_hourly,
-    user, user_profile,
+    purchase_refund, queue_item, registered_document, session, sign_in_link, site, stripe_cursor,
+    stripe_event, system_event, system_event_origin, tenant, tenant_subscription, usage_daily,
+    usage_hourly, user, user_profile,
 };
 use musubi::ids::{AccountId, DrawId};
 
@@ -76,6 +76,7 @@ pub(crate) async fn every_entity_reads_its_table(db: &DatabaseConnection) {
     reads_its_table(db, auto_purchase_attempt::Entity).await;
     reads_its_table(db, credit_invoice::Entity).await;
     reads_its_table(db, payment_dispute::Entity).await;
+    reads_its_table(db, purchase_refund::Entity).await;
     reads_its_table(db, stripe_event::Entity).await;
     reads_its_table(db, stripe_cursor::Entity).await;
 }

@@ -10,6 +10,7 @@ mod cards;
 mod client;
 mod invoices;
 mod news;
+mod refunds;
 mod sandbox;
 mod signature;
 mod subscriptions;
@@ -21,6 +22,7 @@ pub use cards::{Card, NewSetup, Setup, read_card, read_setup};
 pub use client::{InvalidStripe, StripeClient, StripeOptions};
 pub use invoices::{Addressee, Invoice, InvoiceState, Invoicing, NewInvoice, Turn, read_invoice};
 pub use news::{Dispute, EventList, EventPage, News, TYPES_MAX, read_dispute};
+pub use refunds::{NewRefund, REFUND, Refund, RefundState, Refunding, read_refund};
 pub use sandbox::SandboxPayments;
 pub use signature::{SignatureFault, verify};
 pub use subscriptions::{
@@ -163,7 +165,7 @@ pub enum StripeFailure {
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, StripeFailure>>;
 
 /// Who takes money.
-pub trait Payments: Invoicing + News + Subscriptions {
+pub trait Payments: Invoicing + News + Refunding + Subscriptions {
     /// Whether it is real money.
     fn is_live(&self) -> bool;
     /// Makes a customer; the same key makes the same one.

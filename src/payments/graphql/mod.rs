@@ -6,6 +6,7 @@ pub mod invoices;
 pub mod list;
 pub mod purchase;
 mod receipts;
+mod refunds;
 
 use async_graphql::{Context, ID, InputObject, Object, Result, Subscription};
 use futures_util::{Stream, StreamExt};
@@ -30,6 +31,7 @@ use purchase::{CreditPurchaseQuote, PaymentMethodKind, PurchaseSource};
 pub use cards::{CardMutation, CardQuery, StoredCard};
 pub use purchase::CreditPurchase;
 pub use receipts::{CreditPurchaseReceipt, ReceiptQuery};
+pub use refunds::{CreditPurchaseRefund, RefundMutation};
 
 /// A package to buy.
 #[derive(Debug, InputObject)]

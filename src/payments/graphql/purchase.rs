@@ -19,6 +19,7 @@ use crate::loads;
 use crate::money;
 use crate::payments::error::explain;
 use crate::payments::graphql::invoices::{CreditInvoice, DisputeOf, InvoiceOf, PaymentDispute};
+use crate::payments::graphql::refunds::{CreditPurchaseRefund, RefundsOf};
 use crate::payments::service::lookup::{self, Quote};
 
 /// How a purchase is paid.
@@ -271,6 +272,15 @@ impl CreditPurchase {
             return Ok(None);
         }
         Ok(load(ctx, DisputeOf(self.0.id)).await?.map(PaymentDispute))
+    }
+
+    /// What goes back of the price, or was to, oldest first; the first 100.
+    async fn refunds(&self, ctx: &Context<'_>) -> Result<Vec<CreditPurchaseRefund>> {
+        if self.0.grant_id.is_none() {
+            return Ok(Vec::new());
+        }
+        let found = load(ctx, RefundsOf(self.0.id)).await?.unwrap_or_default();
+        Ok(found.into_iter().map(CreditPurchaseRefund).collect())
     }
 
     /// Who bought; null when they are no longer there.

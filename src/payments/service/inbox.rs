@@ -15,7 +15,8 @@ use crate::external::stripe::{self, Payment, StripeFailure, read_payment};
 use crate::ids::{StripeEventId, TypedId};
 use crate::payments::cards::told;
 use crate::payments::invoices::hear;
-use crate::payments::service::{learn, refund};
+use crate::payments::refunds::learn as refunds;
+use crate::payments::service::learn;
 use crate::payments::{disputes, handed_on};
 use crate::queue::{self, Handler, Hopeless, NewItem};
 
@@ -164,7 +165,10 @@ async fn understand(app: &App, row: &stripe_event::Model) -> Result<&'static str
         }
         "payment_method.detached" => told::detached(app, &json["data"]).await,
         "customer.deleted" => told::customer_deleted(app, object).await,
-        "charge.refunded" => refund::learn_refund(app, object, row.is_live).await,
+        "charge.refunded" => refunds::hear_charge(app, object, row.is_live).await,
+        "charge.refund.updated" | "refund.created" | "refund.failed" | "refund.updated" => {
+            refunds::hear(app, object).await
+        }
         kind if kind.starts_with("charge.dispute.") => {
             disputes::hear(app, object, row.is_live).await
         }

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::external::stripe::{Payment, StripeFailure};
 use crate::payments::invoices::due;
 use crate::payments::missed;
+use crate::payments::refunds::due as due_refunds;
 use crate::payments::service::{inbox, learn};
 
 /// Purchases, and events, that one run looks at.
@@ -63,6 +64,7 @@ pub async fn reconcile(app: App) -> Result<String> {
         }
     }
     let (unpaid, settled) = due::look_at_unpaid(&app, now).await?;
+    let (refunds, answered) = due_refunds::look(&app, now).await?;
     // A list that cannot be read now is read the next time, from where it was left.
     let missed = missed::catch_up(&app).await.unwrap_or_else(|error| {
         tracing::warn!(%error, "Stripe's events could not be listed: {error}");
@@ -71,7 +73,8 @@ pub async fn reconcile(app: App) -> Result<String> {
     let events = work_out(&app, now).await?;
     Ok(format!(
         "{looked} open purchases, {ended} ended, {failed} not answered; \
-         {unpaid} unpaid invoices, {settled} ended; {missed} missed, {events} events"
+         {unpaid} unpaid invoices, {settled} ended; {refunds} refunds under way, {answered} ended; \
+         {missed} missed, {events} events"
     ))
 }
 

@@ -220,6 +220,11 @@ async fn purchases(story: &mut Story) {
     let bought = story.does(&admin, "creditPurchase", with(buy, "purchase { id }")).await;
     let confirm = with(format!("(id: {})", bought["purchase"]["id"]), "purchase { id }");
     story.does(&admin, "creditPurchaseConfirm", confirm).await;
+    let refund = format!(
+        "(input: {{ tenantId: \"{}\", purchaseId: {}, idempotencyKey: \"refund-01\" }})",
+        story.hotel.id, bought["purchase"]["id"]
+    );
+    story.does(&root, "creditPurchaseRefund", with(refund, "refund { id }")).await;
     let order = format!(
         "mutation {{ it: creditPurchase(input: {{ packageId: {sold}, paymentMethod: INVOICE,
          invoiceEmail: \"unpaid@tsubaki.test\", idempotencyKey: \"purchase-02\" }}) {{

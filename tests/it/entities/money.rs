@@ -8,7 +8,8 @@ use musubi::entity::auto_purchase_attempt::{AttemptState, AutoPurchaseCause};
 use musubi::entity::plan::PlanType;
 use musubi::entity::{
     auto_purchase, auto_purchase_attempt, credit_invoice, credit_package, credit_purchase,
-    credit_receipt, payment_dispute, stored_card, stripe_cursor, stripe_event, tenant_subscription,
+    credit_receipt, payment_dispute, purchase_refund, stored_card, stripe_cursor, stripe_event,
+    tenant_subscription,
 };
 use musubi::ids::{
     AutoPurchaseAttemptId, DisputeId, GrantId, PackageId, PurchaseId, StoredCardId, StripeEventId,
@@ -235,14 +236,45 @@ async fn the_papers(db: &DatabaseConnection, of: &Owner, package: PackageId) {
             reason: "fraudulent".into(),
             amount: 500,
             withdrawal_id: None,
-            refund_kept: 3,
             created_at: now(),
             updated_at: now(),
         };
         same(db, row).await;
     }
+    for status in purchase_refund::RefundStatus::ALL {
+        same(db, a_refund(of, purchase.id, (*status, None))).await;
+    }
+    for reason in purchase_refund::RefundReason::ALL {
+        let status = purchase_refund::RefundStatus::Succeeded;
+        same(db, a_refund(of, purchase.id, (status, Some(*reason)))).await;
+    }
     let name = "events".to_owned();
     same(db, stripe_cursor::Model { name, seen_until: now(), updated_at: now() }).await;
+}
+
+fn a_refund(
+    of: &Owner,
+    purchase: PurchaseId,
+    (status, reason): (purchase_refund::RefundStatus, Option<purchase_refund::RefundReason>),
+) -> purchase_refund::Model {
+    let id = RefundId::new();
+    purchase_refund::Model {
+        id,
+        tenant_id: of.tenant,
+        purchase_id: purchase,
+        user_id: reason.map(|_| of.user),
+        status,
+        reason,
+        amount: 300,
+        withdrawal_id: None,
+        kept: 3,
+        dispute_id: None,
+        stripe_refund_id: Some(format!("re_{id}")),
+        failure_reason: Some("declined".into()),
+        next_check_at: now(),
+        created_at: now(),
+        updated_at: now(),
+    }
 }
 
 async fn a_package(db: &DatabaseConnection) -> PackageId {

@@ -148,13 +148,13 @@ async fn the_charge_of_an_invoice_finds_its_purchase_even_before_it_was_learned(
     shop.hears_the_last().await;
     assert_eq!(shop.disputed(&id).await.0, "DISPUTED");
     shop.adds_up(300, 1).await;
-    super::refunds::hears_of_refund(&shop, 100).await;
+    shop.hears(&shop.stripe.refunds_there(&intent, 100)).await;
     shop.adds_up(200, 1).await;
     shop.decides(&dispute, "won").await;
     shop.adds_up(400, 1).await;
 
     // A payment of nobody's is none of ours.
-    let mut charge = super::refunds::charge(&shop, 100);
+    let mut charge = shop.stripe.charge(&intent);
     charge["payment_intent"] = json!("pi_of_a_shop");
     shop.hears(&shop.stripe.makes_event("charge.refunded", &charge)).await;
     shop.adds_up(400, 1).await;
@@ -166,7 +166,7 @@ async fn a_refund_beside_a_dispute_takes_its_part_when_the_money_comes_back() {
     let (id, intent) = shop.paid("both-at-once").await;
     let dispute = shop.stripe.dispute(&intent, 500, "needs_response");
     shop.hears_the_last().await;
-    super::refunds::hears_of_refund(&shop, 300).await;
+    shop.hears(&shop.stripe.refunds_there(&intent, 300)).await;
     shop.adds_up(0, 1).await;
 
     shop.decides(&dispute, "won").await;
@@ -180,6 +180,7 @@ async fn a_refund_beside_a_dispute_takes_its_part_when_the_money_comes_back() {
 struct Trouble {
     shop: Shop,
     rng: Rng,
+    purchase: Value,
     intent: String,
     running: Vec<musubi::ai::service::run::Job>,
     disputes: Vec<String>,
@@ -191,7 +192,7 @@ impl Trouble {
     async fn step(&mut self) -> String {
         let app = &self.shop.app.app;
         let (current, held) = self.shop.hotel.balance().await;
-        match self.rng.u32(..7) {
+        match self.rng.u32(..9) {
             0 | 1 if current > held => {
                 let credits = self.rng.i64(1..=(current - held).min(200));
                 self.running.push(credits::hold(app, &self.shop.hotel, credits).await);
@@ -209,9 +210,10 @@ impl Trouble {
                 "release".to_owned()
             }
             4 if self.refunded < 500 => {
-                self.refunded += self.rng.i64(1..=(500 - self.refunded).min(250));
-                super::refunds::hears_of_refund(&self.shop, self.refunded).await;
-                format!("refund {}", self.refunded)
+                let amount = self.rng.i64(1..=(500 - self.refunded).min(250));
+                self.refunded += amount;
+                self.shop.hears(&self.shop.stripe.refunds_there(&self.intent, amount)).await;
+                format!("refund {amount}")
             }
             5 if self.claimed < 500 => {
                 let amount = self.rng.i64(1..=500 - self.claimed);
@@ -230,12 +232,32 @@ impl Trouble {
                 self.shop.decides(&dispute, end).await;
                 end.to_owned()
             }
+            7 => {
+                let key = format!("trouble-{}", self.rng.u64(..));
+                let done = self.shop.gives_back(&self.purchase, &key, json!({})).await;
+                let amount = done["refund"]["amount"]["amount"].as_str().unwrap_or("0");
+                let amount: i64 = amount.parse().unwrap();
+                self.refunded += if done["refund"]["status"] == "SUCCEEDED" { amount } else { 0 };
+                format!("refund of ours {}", done)
+            }
+            8 => {
+                let mut made = self.shop.stripe.refunds();
+                made.retain(|refund| refund["status"] == "succeeded");
+                let Some(refund) = made.pop() else { return "no refund".to_owned() };
+                let id = refund["id"].as_str().unwrap();
+                self.refunded -= refund["amount"].as_i64().unwrap();
+                let event = self.shop.stripe.ends_refund(id, "failed", Some("declined"));
+                self.shop.hears(&event).await;
+                format!("refund fails {}", refund["amount"])
+            }
             _ => "nothing".to_owned(),
         }
     }
 
     async fn prove(&self, told: &str) {
         assert_eq!(self.shop.app.drifts().await, Vec::<String>::new(), "{told}");
+        let refunded = self.shop.number("SELECT refunded AS number FROM credit_purchases").await;
+        assert_eq!(refunded, self.refunded, "{told}");
         let taken = "SELECT CAST(COALESCE(SUM(taken - put_back), 0) AS bigint) AS number
                      FROM ai_credit_withdrawals";
         let taken = self.shop.number(taken).await;
@@ -252,10 +274,11 @@ impl Trouble {
 async fn the_books_hold_while_credits_are_held_spent_refunded_and_disputed() {
     for seed in 0..if is_postgres() { 3 } else { 12 } {
         let shop = Shop::open().await;
-        let (_, intent) = shop.paid("troubled").await;
+        let (purchase, intent) = shop.paid("troubled").await;
         let mut trouble = Trouble {
             shop,
             rng: Rng::with_seed(seed),
+            purchase,
             intent,
             running: Vec::new(),
             disputes: Vec::new(),

@@ -330,6 +330,24 @@ pub(super) const PLACES: &[Place] = &[
             idempotencyKey: \"a-bonus-for-nobody\" }) { grant { id } userErrors { code } } }",
     ),
     (
+        "Mutation.creditPurchaseRefund(input.tenantId)",
+        &[Tenant],
+        Refused,
+        Platform,
+        "mutation ($id: ID!, $purchase: ID!) { it: creditPurchaseRefund(input: { tenantId: $id,
+            purchaseId: $purchase, idempotencyKey: \"money-to-others\" }) {
+            refund { id } userErrors { code } } }",
+    ),
+    (
+        "Mutation.creditPurchaseRefund(input.purchaseId)",
+        &[Purchase],
+        Refused,
+        Platform,
+        "mutation ($id: ID!, $tenant: ID!) { it: creditPurchaseRefund(input: { tenantId: $tenant,
+            purchaseId: $id, idempotencyKey: \"money-of-others\" }) {
+            refund { id } userErrors { code } } }",
+    ),
+    (
         "Mutation.creditRefund(input.tenantId)",
         &[Tenant],
         Refused,
@@ -685,6 +703,7 @@ struct Town {
     strange: Hotel,
     root: Person,
     execution: String,
+    purchase: String,
     in_session: Actor,
 }
 
@@ -700,9 +719,10 @@ impl Town {
         }
         let root = app.platform_admin(Some(own.id)).await;
         let execution = id_of(&app, &own, Execution).await;
+        let purchase = id_of(&app, &own, Purchase).await;
         let session = begin_session(&app.app, own.admin.id, own.id).await;
         let in_session = identity::authenticate(&app.app, &session.access, Lang::En).await.unwrap();
-        Self { app, own, strange, root, execution, in_session }
+        Self { app, own, strange, root, execution, purchase, in_session }
     }
 
     /// The answer, and the statements that it took.
@@ -716,6 +736,9 @@ impl Town {
         let mut variables = json!({ "id": id });
         if document.contains("$execution") {
             variables["execution"] = json!(self.execution);
+        }
+        if document.contains("$purchase") {
+            variables["purchase"] = json!(self.purchase);
         }
         if document.contains("$tenant") {
             variables["tenant"] = json!(self.own.id.to_string());

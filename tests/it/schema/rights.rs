@@ -78,6 +78,7 @@ const RIGHTS: &str = "
     Mutation.creditPurchase             -     -        -        +      +         -
     Mutation.creditPurchaseCancel       -     -        -        +      +         -
     Mutation.creditPurchaseConfirm      -     -        -        +      +         -
+    Mutation.creditPurchaseRefund       -     -        -        -      +         -
     Mutation.creditRefund               -     -        -        -      +         -
     Mutation.membershipInvite           -     -        -        +      +         -
     Mutation.membershipInvitationRevoke -     -        -        +      +         -

@@ -8,11 +8,13 @@
 //! | `pm_card_chargeDeclinedInsufficientFunds`, `…ExpiredCard`, `…IncorrectCvc` | declined, why |
 //! | `pm_card_chargeCustomerFail` | declined; it can be stored |
 //! | `pm_card_authenticationRequired` | the bank asks; at the next look the buyer answered |
+//! | `pm_card_pendingRefund`, `pm_card_refundFail` | paid; a refund ends, or fails, at the next look |
 //! | an invoice to `unpaid…@…` | it stays unpaid; any other is paid at the next look |
 //!
 //! Cards that are stored, and plans, are in the files beside.
 
 mod cards;
+mod refunds;
 mod subscriptions;
 
 use std::collections::VecDeque;
@@ -29,6 +31,7 @@ use super::{
     StripeFailure,
 };
 use cards::{SandboxCards, name_of, stored};
+use refunds::SandboxRefunds;
 use subscriptions::SandboxSubscriptions;
 
 /// Payments that are remembered.
@@ -41,6 +44,7 @@ pub struct SandboxPayments {
     payments: Mutex<VecDeque<Payment>>,
     cards: SandboxCards,
     pub(super) invoices: SandboxInvoices,
+    refunds: SandboxRefunds,
     subscriptions: SandboxSubscriptions,
 }
 

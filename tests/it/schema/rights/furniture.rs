@@ -10,7 +10,7 @@ use musubi::audit::{self, Action, Changes, Subject, seal};
 use musubi::compliance::assess;
 use musubi::crypto::Place;
 use musubi::entity::tenant_subscription;
-use musubi::ids::{DisputeId, PurchaseId, TypedId, new_uuid};
+use musubi::ids::{DisputeId, PurchaseId, RefundId, TypedId, new_uuid};
 use serde_json::json;
 
 use super::key_of;
@@ -43,7 +43,7 @@ pub(super) async fn buy(server: &TestServer, words: &mut BTreeMap<&'static str, 
     words.insert("order", text(&order["purchase"]["id"]));
 }
 
-/// An invoice and a dispute of a purchase.
+/// An invoice, a dispute and a refund of a purchase.
 async fn write_papers(server: &TestServer, row: PurchaseId) {
     let seal = |column: &'static str| {
         let place = Place { table: "credit_invoices", column, row: row.0 };
@@ -64,6 +64,12 @@ async fn write_papers(server: &TestServer, row: PurchaseId) {
         VALUES ($1, $2, $3, 'dp_stage', 'OPEN', 'fraudulent', 500, $4, $4)";
     let values = vec![DisputeId::new().into(), tenant.into(), row.into(), now.into()];
     set(server, dispute, values).await;
+    let refund = "INSERT INTO purchase_refunds (id, tenant_id, purchase_id, user_id, status,
+            reason, amount, stripe_refund_id, failure_reason, next_check_at, created_at, updated_at)
+        VALUES ($1, $2, $3, $4, 'FAILED', 'DUPLICATE', 500, 're_stage', 'declined', $5, $5, $5)";
+    let admin = server.hotel.admin.id;
+    let values = vec![RefundId::new().into(), tenant.into(), row.into(), admin.into(), now.into()];
+    set(server, refund, values).await;
     let paid = "UPDATE credit_purchases SET method = 'INVOICE' WHERE id = $1";
     set(server, paid, vec![row.into()]).await;
 }

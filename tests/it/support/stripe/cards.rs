@@ -216,6 +216,10 @@ impl Account {
         may.then(|| card.name.clone())
     }
 
+    pub(super) fn is_named(&self, card: &str, name: &str) -> bool {
+        self.cards.get(card).is_some_and(|card| card.name == name)
+    }
+
     pub(super) fn attach(&mut self, card: &str, owner: &Value) {
         let object = &mut self.cards.get_mut(card).unwrap().object;
         if object["customer"] != *owner {

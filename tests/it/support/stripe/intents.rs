@@ -48,6 +48,7 @@ impl Account {
                 _,
                 ["v1", "products" | "subscriptions", ..] | ["v1", "invoices", "create_preview"],
             ) => self.act_on_plans(method, &steps, form),
+            (method, ["v1", "refunds", rest @ ..]) => self.act_on_refunds(method, rest, form),
             (method, [_, steps @ ..]) => self.act_on_papers(method, steps, form),
             (method, path) => panic!("the double knows no {method} {path:?}"),
         }

@@ -94,6 +94,16 @@ impl StripeServer {
 }
 
 impl Account {
+    /// Whether the payer's bank has the money of a payment, or may have.
+    pub(super) fn is_disputed(&self, intent: &str) -> bool {
+        let mut disputes = self.papers.disputes.values();
+        disputes.any(|dispute| {
+            let status = dispute["status"].as_str().unwrap();
+            dispute["payment_intent"] == intent
+                && matches!(status, "needs_response" | "under_review" | "lost")
+        })
+    }
+
     pub(super) fn act_on_papers(&mut self, method: &str, steps: &[&str], form: &Form) -> Reply {
         let missing = || (404, error("invalid_request_error", "resource_missing"));
         if let ["invoices", id, ..] = steps

@@ -9,6 +9,7 @@ mod cards;
 mod form;
 mod intents;
 mod invoices;
+mod refunds;
 mod subscriptions;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -80,6 +81,8 @@ struct Account {
     plans: subscriptions::Plans,
     events: Vec<Value>,
     papers: invoices::Papers,
+    /// Refunds, oldest first.
+    refunds: Vec<Value>,
     /// What its clock shows; none is some day.
     time: Option<i64>,
     requests: Vec<Asked>,
@@ -301,7 +304,7 @@ async fn answer_request(
 /// The path without what is particular: `/payment_intents/ID`.
 fn generalise(path: &str) -> String {
     let steps = path.trim_start_matches("/v1").split('/').skip(1);
-    let ids = ["pi_", "seti_", "pm_", "cus_", "dp_", "in_", "sub_", "musubi_plan_"];
+    let ids = ["pi_", "seti_", "pm_", "cus_", "dp_", "in_", "re_", "sub_", "musubi_plan_"];
     let is_id = |step: &str| ids.iter().any(|it| step.starts_with(it));
     let steps = steps.map(|step| if is_id(step) { "ID" } else { step });
     steps.fold(String::new(), |path, step| format!("{path}/{step}"))

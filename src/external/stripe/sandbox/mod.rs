@@ -11,9 +11,10 @@
 //! | `pm_card_pendingRefund`, `pm_card_refundFail` | paid; a refund ends, or fails, at the next look |
 //! | an invoice to `unpaid…@…` | it stays unpaid; any other is paid at the next look |
 //!
-//! Cards that are stored, and plans, are in the files beside.
+//! Cards that are stored, invoices, refunds and plans are in the files beside.
 
 mod cards;
+mod invoices;
 mod refunds;
 mod subscriptions;
 
@@ -25,12 +26,12 @@ use futures_util::future::{FutureExt, ready};
 
 use crate::clock::Clock;
 
-use super::invoices::SandboxInvoices;
 use super::{
     Answer, Card, Decline, Method, NewPayment, NewSetup, Payment, PaymentState, Payments, Setup,
     StripeFailure,
 };
 use cards::{SandboxCards, name_of, stored};
+use invoices::SandboxInvoices;
 use refunds::SandboxRefunds;
 use subscriptions::SandboxSubscriptions;
 
@@ -43,7 +44,7 @@ const ASKED: &str = "authentication_required";
 pub struct SandboxPayments {
     payments: Mutex<VecDeque<Payment>>,
     cards: SandboxCards,
-    pub(super) invoices: SandboxInvoices,
+    invoices: SandboxInvoices,
     refunds: SandboxRefunds,
     subscriptions: SandboxSubscriptions,
 }

@@ -24,6 +24,7 @@ use crate::entity::plan::{CarryOver, PlanType};
 use crate::entity::{credit_account, credit_package, plan, tenant, tenant_subscription};
 use crate::error::{Error, Result, Violation};
 use crate::events::{self, Event};
+use crate::external::stripe;
 use crate::ids::{AccountId, PackageId, PlanId, TenantId};
 use crate::text::Word;
 
@@ -153,7 +154,7 @@ fn check_plan(change: &PlanChange) -> Result<()> {
         ));
     }
     range(&mut violations, "input.carryOverCap", cap.unwrap_or(0), (0, 100_000_000));
-    if !change.stripe_price_id.as_deref().is_none_or(|id| is_id_of_stripe(id, "price_")) {
+    if !change.stripe_price_id.as_deref().is_none_or(|id| stripe::is_id(id, "price_")) {
         violations.push(Violation::new(
             "input.stripePriceId",
             "Stripeの価格ID（price_…）を指定してください。",
@@ -161,12 +162,6 @@ fn check_plan(change: &PlanChange) -> Result<()> {
         ));
     }
     if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
-}
-
-/// Whether a text can be an id of Stripe's.
-pub(crate) fn is_id_of_stripe(text: &str, beginning: &str) -> bool {
-    let is_word = |letter: u8| letter.is_ascii_alphanumeric() || letter == b'_';
-    text.len() <= 255 && text.starts_with(beginning) && text.bytes().all(is_word)
 }
 
 /// Stripe's price of a plan, for platform admins.

@@ -41,6 +41,8 @@ pub const ACCOUNT: &str = "musubi_account";
 pub const TENANT: &str = "musubi_tenant";
 /// Who sets a card up.
 pub const USER: &str = "musubi_user";
+/// The longest id that Stripe says it makes.
+const ID_BYTES_MAX: usize = 255;
 
 /// Where a payment, or a card's setup, stands at Stripe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,6 +193,12 @@ pub trait Payments: Invoicing + News + Refunding + Subscriptions {
     fn card<'a>(&'a self, customer: &'a str, id: &'a str) -> Answer<'a, Card>;
     /// Gives a card up; it can never be charged again.
     fn detach<'a>(&'a self, id: &'a str) -> Answer<'a, ()>;
+}
+
+/// Whether a text can be an id of Stripe's: a word with a known beginning, such as `pm_`.
+pub fn is_id(text: &str, beginning: &str) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    text.len() <= ID_BYTES_MAX && text.starts_with(beginning) && text.bytes().all(is_word)
 }
 
 /// Reads a payment from Stripe's JSON; none when it is no payment.

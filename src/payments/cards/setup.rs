@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::audit::{self, Action, Subject};
 use crate::entity::stored_card;
 use crate::error::{Error, Result};
-use crate::external::stripe::{NewSetup, PaymentState, Setup, StripeFailure};
+use crate::external::stripe::{self, NewSetup, PaymentState, Setup, StripeFailure};
 use crate::idempotency;
 use crate::ids::{TenantId, new_uuid};
 use crate::limits;
@@ -121,7 +121,7 @@ async fn ask(
 pub async fn confirm(app: &App, actor: &Actor, id: &str) -> Result<Begun> {
     actor.require(Permission::MoneyManage)?;
     let tenant = actor.tenant()?.to_string();
-    if !id.starts_with("seti_") || !buy::is_word(id) {
+    if !stripe::is_id(id, "seti_") {
         return Err(Error::NotFound("card setup"));
     }
     let setup = read(app, id).await?;

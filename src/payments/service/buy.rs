@@ -17,7 +17,7 @@ use crate::entity::credit_purchase::{
 };
 use crate::entity::{credit_account, credit_package, credit_purchase};
 use crate::error::{Error, Result, Violation};
-use crate::external::stripe::{Method, NewPayment, Payment, StripeFailure};
+use crate::external::stripe::{self, Method, NewPayment, Payment, StripeFailure};
 use crate::idempotency;
 use crate::ids::{PackageId, PurchaseId, StoredCardId, TenantId, UserId};
 use crate::limits;
@@ -32,7 +32,6 @@ use crate::text::email_address;
 
 /// Stripe forgets a key after a day; until then the same key makes the same payment.
 pub(crate) const KEY_LIFE: TimeDelta = TimeDelta::hours(20);
-const ID_CHARS_MAX: usize = 255;
 const URL_BYTES_MAX: usize = 2_048;
 
 /// A package to buy.
@@ -359,8 +358,7 @@ pub(crate) fn violations_of_page(
         ("input.stripeConfirmationTokenId", token, "ctoken_"),
     ];
     for (field, id, beginning) in ids {
-        let is_id = |id: &String| id.starts_with(beginning) && is_word(id);
-        if !id.as_ref().is_none_or(is_id) {
+        if !id.as_ref().is_none_or(|id| stripe::is_id(id, beginning)) {
             refuse(field, "StripeのIDを指定してください。", "is not such an id of Stripe's");
         }
     }
@@ -399,10 +397,6 @@ fn check_invoice(wish: &mut Wish) -> Result<()> {
         ));
     }
     if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
-}
-
-pub(crate) fn is_word(id: &str) -> bool {
-    id.len() <= ID_CHARS_MAX && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 fn is_page(url: &str, is_production: bool) -> bool {

@@ -8,14 +8,14 @@ use serde_json::json;
 use crate::actor::{Actor, Permission};
 use crate::app::App;
 use crate::audit::{self, Action, Subject};
-use crate::credits::catalog::{self, is_id_of_stripe};
+use crate::credits::catalog;
 use crate::credits::error::CreditError;
 use crate::credits::service::account;
 use crate::entity::credit_account;
 use crate::entity::plan::{self, PlanType};
 use crate::entity::tenant_subscription::{self, SubscriptionStatus};
 use crate::error::{Error, Result};
-use crate::external::stripe::{NewSubscription, StripeFailure, Subscription};
+use crate::external::stripe::{self, NewSubscription, StripeFailure, Subscription};
 use crate::idempotency;
 use crate::ids::{SubscriptionId, TenantId};
 use crate::limits;
@@ -45,7 +45,7 @@ pub struct Wish {
 pub async fn subscribe(app: &App, actor: &Actor, wish: Wish) -> Result<tenant_subscription::Model> {
     actor.require(Permission::MoneyManage)?;
     let tenant = actor.tenant()?;
-    if !wish.payment_method_id.as_deref().is_none_or(|id| is_id_of_stripe(id, "pm_")) {
+    if !wish.payment_method_id.as_deref().is_none_or(|id| stripe::is_id(id, "pm_")) {
         return Err(Error::invalid(
             "input.stripePaymentMethodId",
             "StripeのIDを指定してください。",

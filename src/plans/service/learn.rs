@@ -106,7 +106,8 @@ pub(crate) async fn lock(
 }
 
 /// In what a subscription differs from our record; nothing of it is trusted before. What has ended
-/// need have no price of ours.
+/// need have no price of ours, and no customer: one that was deleted took it along, and the tenant
+/// may have another by now.
 async fn differences(
     app: &App,
     txn: &Txn,
@@ -120,7 +121,7 @@ async fn differences(
     let named = found.subscription.as_deref() == Some(&*row.id.to_string());
     let differing = [
         ("livemode", found.is_live != app.payments.is_live()),
-        ("customer", customer.as_deref() != Some(&*found.customer)),
+        ("customer", !is_over && customer.as_deref() != Some(&*found.customer)),
         ("tenant", found.tenant.as_deref() != Some(&*row.tenant_id.to_string())),
         ("subscription", !named || row.stripe_id.as_ref().is_some_and(is_other)),
         ("lines", !is_over && found.lines != (1, 1)),

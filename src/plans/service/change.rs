@@ -85,28 +85,15 @@ pub async fn preview(app: &App, actor: &Actor, plan: PlanType) -> Result<Preview
     if kind != Kind::Up {
         return Ok(of(0, 0, 0, end));
     }
-    rate::keep(app, plan, &rate).await.map_err(unanswered)?;
+    rate::keep(app, plan, &rate).await.map_err(lookup::unanswered)?;
     let key = format!("preview:{}", new_uuid());
-    let told = app.payments.preview_change(&key, places, &rate).await.map_err(unanswered)?;
+    let told = app.payments.preview_change(&key, places, &rate).await;
+    let told = told.map_err(lookup::unanswered)?;
     if told.currency != "JPY" {
         return Err(Error::broken("the preview is not in yen"));
     }
     let tax = told.tax.unwrap_or_else(|| rate::tax_in(told.due));
     Ok(of(told.due, told.credit, tax, told.renews_at))
-}
-
-/// A failure of Stripe's when nothing was to be done.
-fn unanswered(failure: StripeFailure) -> Error {
-    match failure {
-        StripeFailure::Unavailable(why) => {
-            tracing::warn!(why, "Stripe did not answer: {why}");
-            Error::Unavailable("Stripe")
-        }
-        StripeFailure::Declined(..)
-        | StripeFailure::Refused(_)
-        | StripeFailure::NotFound
-        | StripeFailure::NoCustomer => Error::broken(failure),
-    }
 }
 
 /// Changes the plan of the actor's tenant. The same key changes once.

@@ -88,7 +88,7 @@ pub(crate) async fn find(app: &App, row: &tenant_subscription::Model) -> Result<
         Ok(found) => Ok(found.map(|found| found.id)),
         // What it had ended with it.
         Err(StripeFailure::NoCustomer) => Ok(None),
-        Err(failure) => Err(unanswered(failure)),
+        Err(failure) => Err(lookup::unanswered(failure)),
     }
 }
 
@@ -102,7 +102,7 @@ async fn set_end(
     let key = format!("end:{}:{}:{is_ending}", row.id, row.version);
     let step = Step::End(is_ending);
     let asked = app.payments.change_subscription((stripe_id, &item), &key, &step).await;
-    asked.map_err(unanswered)?;
+    asked.map_err(lookup::unanswered)?;
     learn::look(app, row.id, stripe_id).await
 }
 
@@ -116,19 +116,6 @@ async fn end_now(
         Ok(_) | Err(StripeFailure::NotFound | StripeFailure::Refused(_)) => {
             learn::look(app, row.id, stripe_id).await
         }
-        Err(failure) => Err(unanswered(failure)),
-    }
-}
-
-fn unanswered(failure: StripeFailure) -> Error {
-    match failure {
-        StripeFailure::Unavailable(why) => {
-            tracing::warn!(why, "Stripe did not answer: {why}");
-            Error::Unavailable("Stripe")
-        }
-        StripeFailure::Declined(..)
-        | StripeFailure::Refused(_)
-        | StripeFailure::NotFound
-        | StripeFailure::NoCustomer => Error::broken(failure),
+        Err(failure) => Err(lookup::unanswered(failure)),
     }
 }

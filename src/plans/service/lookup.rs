@@ -1,4 +1,4 @@
-//! The subscription of a tenant as it is stored.
+//! The subscription of a tenant as it is stored, and what is said when Stripe does not tell more.
 
 use chrono::{DateTime, Utc};
 use sea_orm::EntityTrait;
@@ -9,6 +9,7 @@ use crate::crypto::Place;
 use crate::db;
 use crate::entity::tenant_subscription;
 use crate::error::{Error, Result};
+use crate::external::stripe::StripeFailure;
 use crate::identity::service::tenant::only_within;
 use crate::ids::{SubscriptionId, TenantId};
 
@@ -60,4 +61,18 @@ pub(crate) fn secret_place(id: SubscriptionId) -> Place {
 /// The period that is paid for, once there is one.
 pub fn period(row: &tenant_subscription::Model) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
     row.period_start.zip(row.period_end)
+}
+
+/// A failure of Stripe's to one who waits for its answer.
+pub(crate) fn unanswered(failure: StripeFailure) -> Error {
+    match failure {
+        StripeFailure::Unavailable(why) => {
+            tracing::warn!(why, "Stripe did not answer: {why}");
+            Error::Unavailable("Stripe")
+        }
+        StripeFailure::Declined(..)
+        | StripeFailure::Refused(_)
+        | StripeFailure::NotFound
+        | StripeFailure::NoCustomer => Error::broken(failure),
+    }
 }

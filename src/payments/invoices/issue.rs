@@ -243,7 +243,12 @@ async fn create(
 ) -> Step<Invoice> {
     let new = new_invoice(row, paper, customer_of(app, row).await?);
     let key = format!("invoice:{}", row.id);
-    Ok(app.payments.create_invoice(&key, &new).await?)
+    let made = app.payments.create_invoice(&key, &new).await;
+    if let Err(StripeFailure::NoCustomer) = made {
+        // Nothing was made, and the purchase fails; the next one finds another customer.
+        customer::forget(app, &new.customer).await?;
+    }
+    Ok(made?)
 }
 
 /// Writes the line into a draft, addresses it, and finalises it if it asks for what we recorded.

@@ -10,6 +10,7 @@ use http::Method;
 use http::header::{self, HeaderName, HeaderValue};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::error::{Error, Lang};
 use crate::graphql::engine::OperationKind;
@@ -69,7 +70,9 @@ async fn hand_out(shared: &Shared, token: &str, method: &Method) -> Result<Respo
     let opened = issue::open(shared.app(), token).await.map_err(fault)?;
     let (link, sheet) = opened.ok_or_else(Refusal::not_found)?;
     let name = format!("attachment; filename=\"receipt-{}.pdf\"", sheet.number);
-    let pdf = shared.printing().print(sheet).await.map_err(fault)?;
+    // Nobody waits for ever for a turn.
+    let drawn = timeout(shared.limits().operation_timeout, shared.printing().print(sheet)).await;
+    let pdf = drawn.unwrap_or(Err(Error::Timeout)).map_err(fault)?;
     // A HEAD hands nothing out.
     if method == Method::GET {
         issue::delivered(shared.app(), link.purchase).await.map_err(fault)?;

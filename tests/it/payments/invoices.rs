@@ -234,6 +234,30 @@ async fn an_invoice_that_stripe_refuses_is_taken_back_and_fails() {
 }
 
 #[tokio::test]
+async fn an_invoice_for_a_customer_that_stripe_no_longer_has_fails_and_the_next_is_sent() {
+    let shop = Shop::open().await;
+    shop.buys("makes-a-customer", json!({})).await;
+    let gone = shop.stripe.customer();
+    // Nobody tells us.
+    shop.stripe.deletes_customer(&gone);
+
+    let failed = shop.orders("for-nobody-any-more").await;
+
+    assert_eq!(failed["purchase"]["failureCode"], "PAYMENT_REFUSED", "{failed}");
+    assert_eq!(failed["userErrors"][0]["code"], "PAYMENT_FAILED");
+    assert!(shop.stripe.invoices().is_empty());
+
+    let (id, invoice) = shop.ordered("for-another-customer").await;
+
+    assert_eq!(shop.stands(&id).await, stands("PENDING", "OPEN"));
+    shop.invoice_is_whole();
+    assert_eq!(shop.stripe.invoices()[0]["customer"], shop.stripe.customer());
+    assert_ne!(shop.stripe.customer(), gone);
+    assert_eq!(shop.stripe.mailed(), [(invoice, "keiri@ryokan.test".to_owned())]);
+    shop.adds_up(500, 1).await;
+}
+
+#[tokio::test]
 async fn an_invoice_that_is_not_as_recorded_grants_nothing_and_alarms() {
     type Change = fn(&mut Value, &str);
     let cases: [(&str, Change); 5] = [

@@ -241,3 +241,59 @@ async fn a_secret_is_stored_sealed_and_goes_when_it_was_used() {
     assert_eq!(inn.sees().await["clientSecret"], Value::Null);
     assert_eq!(inn.row().await.client_secret, None);
 }
+
+#[tokio::test]
+async fn a_customer_that_is_deleted_ends_the_plan_and_another_can_begin() {
+    for is_end_told_first in [true, false] {
+        let mut inn = Inn::subscribed("PROFESSIONAL").await;
+        let gone = inn.stripe.customer();
+        inn.stripe.deletes_customer(&gone);
+        let mut told = ["customer.subscription.deleted", "customer.deleted"];
+        if !is_end_told_first {
+            told.reverse();
+        }
+        for kind in told {
+            inn.hears_of(&inn.stripe.event(kind)).await;
+        }
+        inn.heard = inn.stripe.events().len();
+        assert_eq!(inn.alerts().await, [], "{told:?}");
+        assert_eq!(inn.sees().await["status"], "CANCELLED", "{told:?}");
+        inn.has(Professional, Some(Essential), 1_000).await;
+
+        let begun = inn.subscribes("ENTERPRISE", "by-another-customer").await;
+        assert_eq!(begun["subscription"]["status"], "INCOMPLETE", "{told:?}: {begun}");
+        assert_ne!(inn.stripe.customer(), gone);
+        let id = begun["subscription"]["stripeSubscriptionId"].as_str().unwrap();
+        inn.stripe.pays_open_invoice(id);
+        inn.hears().await;
+        inn.has(Enterprise, None, 5_000).await;
+        assert_eq!(inn.alerts().await, [], "{told:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_of_a_customer_that_stripe_no_longer_has_fails_and_the_next_begins() {
+    let mut inn = Inn::open().await;
+    inn.subscribes("ESSENTIAL", "given-up-by-its-buyer").await;
+    inn.does("planCancel", None).await;
+    let gone = inn.stripe.customer();
+    // Nobody tells us yet.
+    inn.stripe.deletes_customer(&gone);
+
+    let failed = inn.subscribes("ESSENTIAL", "by-nobody-any-more").await;
+    refused(&failed, "PAYMENT_FAILED");
+    assert_eq!(failed["subscription"]["status"], "FAILED", "{failed}");
+
+    let begun = inn.subscribes("ESSENTIAL", "by-another-customer").await;
+    assert_eq!(begun["subscription"]["status"], "INCOMPLETE", "{begun}");
+    let customer = inn.stripe.customer();
+    assert_ne!(customer, gone);
+    let id = begun["subscription"]["stripeSubscriptionId"].as_str().unwrap();
+    inn.stripe.pays_open_invoice(id);
+    // Late news of the first customer, too.
+    inn.hears().await;
+    assert_eq!(inn.sees().await["status"], "ACTIVE");
+    inn.has(Essential, None, 200).await;
+    assert_eq!(inn.alerts().await, []);
+    assert_eq!(inn.stripe.customer(), customer);
+}

@@ -66,9 +66,10 @@ impl StripeServer {
         state.events.last().unwrap().clone()
     }
 
-    /// Somebody deletes a customer on the dashboard.
+    /// Somebody deletes a customer on the dashboard, with all that it has.
     pub(crate) fn deletes_customer(&self, id: &str) -> Value {
         let mut state = self.shared.state();
+        state.end_all_of(id);
         let customer = state.customers.remove(id).unwrap();
         let is_theirs = |card: &&Card| card.object["customer"] == id;
         let cards: Vec<Value> =

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::cards::no_such_customer;
 use super::intents::fixture;
 use super::{Account, Form, StripeServer, error};
 
@@ -148,7 +149,7 @@ impl Account {
         assert_eq!(form.get("pending_invoice_items_behavior"), Some("exclude"));
         let customer = form.get("customer").unwrap();
         if !self.customers.contains_key(customer) {
-            return (400, error("invalid_request_error", "resource_missing"));
+            return (400, no_such_customer());
         }
         let id = self.next_id("in");
         let mut invoice = fixture_of("invoice");

@@ -6,6 +6,7 @@ use axum::http::Method;
 use chrono::{DateTime, Months};
 use serde_json::{Value, json};
 
+use super::cards::no_such_customer;
 use super::intents::fixture;
 use super::{Account, Form, StripeServer, error};
 
@@ -174,9 +175,11 @@ impl Account {
         let settings = "payment_settings[save_default_payment_method]";
         assert_eq!(form.get(settings), Some("on_subscription"));
         let customer = form.get("customer").unwrap();
+        if !self.customers.contains_key(customer) {
+            return (400, no_such_customer());
+        }
         let has_card = form.get("default_payment_method") != Some("pm_of_somebody_else");
-        let price = self.price(form, "items[0]").filter(|_| has_card);
-        let Some(price) = price.filter(|_| self.customers.contains_key(customer)) else {
+        let Some(price) = self.price(form, "items[0]").filter(|_| has_card) else {
             return (400, error("invalid_request_error", "resource_missing"));
         };
         let (id, item) = (self.next_id("sub"), self.next_id("si"));
@@ -410,6 +413,18 @@ impl Account {
             [("status", json!(status)), ("ended_at", json!(at)), ("canceled_at", json!(at))];
         self.set_subscription(id, &fields);
         self.tell_subscription(id, event);
+    }
+
+    /// Ends what a customer pays by the month.
+    pub(super) fn end_all_of(&mut self, customer: &str) {
+        let is_over =
+            |it: &Value| it["status"] == "canceled" || it["status"] == "incomplete_expired";
+        let all = self.plans.subscriptions.values();
+        let open = all.filter(|it| it["customer"] == customer && !is_over(it));
+        let open: Vec<String> = open.map(|it| it["id"].as_str().unwrap().to_owned()).collect();
+        for id in open {
+            self.end(&id, "canceled", "customer.subscription.deleted");
+        }
     }
 
     fn preview(&mut self, form: &Form) -> (u16, Value) {

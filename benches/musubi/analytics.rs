@@ -1,16 +1,13 @@
 //! Analytics over ledgers of three sizes: their time must not grow with the ledger.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use async_graphql::Variables;
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use hdrhistogram::Histogram;
 use musubi::actor::Actor;
 use musubi::app::App;
-use musubi::error::Lang;
-use musubi::graphql::caller::Caller;
-use musubi::graphql::engine::{Call, Engine, Prepared};
+use musubi::graphql::engine::Engine;
 use musubi::graphql::guard::Limits;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
@@ -91,7 +88,7 @@ impl Ledger {
     }
 
     /// One query of everything that is told about use; answers how long it took.
-    async fn ask(&self) -> std::time::Duration {
+    async fn ask(&self) -> Duration {
         let (from, to) = range(self.app.clock.db_now());
         let query = format!(
             "{{ creditAnalytics(from: \"{from}\", to: \"{to}\") {{ totalCreditsUsed averageDaily
@@ -102,23 +99,7 @@ impl Ledger {
                usage(days: 90) {{ topFunctions {{ functionType creditsUsed }}
                                   dailyUsage {{ date credits }} }} }} }}"
         );
-        let actor = Some(self.actor.clone());
-        let caller = Caller::new(self.app.clone(), actor, Lang::En, Arc::default());
-        let call = Call {
-            query,
-            operation_name: None,
-            variables: Variables::default(),
-            extensions: serde_json::Map::new(),
-            document_id: None,
-        };
-        let begun = Instant::now();
-        let Prepared::Ready(ready) = self.engine.prepare(call, caller) else {
-            panic!("the query was refused");
-        };
-        let executed = self.engine.execute(ready).await;
-        let time = begun.elapsed();
-        assert!(executed.response.errors.is_empty(), "{:?}", executed.response.errors);
-        time
+        stage::ask(&self.app, &self.engine, &self.actor, query).await
     }
 }
 

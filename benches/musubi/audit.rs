@@ -1,15 +1,11 @@
 //! The audit record of two lengths: reading it must not take longer as it grows.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use async_graphql::Variables;
 use hdrhistogram::Histogram;
 use musubi::actor::Actor;
 use musubi::app::App;
-use musubi::error::Lang;
-use musubi::graphql::caller::Caller;
-use musubi::graphql::engine::{Call, Engine, Prepared};
+use musubi::graphql::engine::Engine;
 use musubi::graphql::guard::Limits;
 use sqlx::Executor;
 
@@ -86,23 +82,7 @@ impl Record {
             "{{ auditEvents({arguments}) {{ pageInfo {{ hasNextPage }}
                 nodes {{ id occurredAt eventType action entityType eventData seq }} }} }}"
         );
-        let actor = Some(self.actor.clone());
-        let caller = Caller::new(self.app.clone(), actor, Lang::En, Arc::default());
-        let call = Call {
-            query,
-            operation_name: None,
-            variables: Variables::default(),
-            extensions: serde_json::Map::new(),
-            document_id: None,
-        };
-        let begun = Instant::now();
-        let Prepared::Ready(ready) = self.engine.prepare(call, caller) else {
-            panic!("the query was refused");
-        };
-        let executed = self.engine.execute(ready).await;
-        let time = begun.elapsed();
-        assert!(executed.response.errors.is_empty(), "{:?}", executed.response.errors);
-        time
+        stage::ask(&self.app, &self.engine, &self.actor, query).await
     }
 }
 

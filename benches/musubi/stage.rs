@@ -1,8 +1,9 @@
-//! Databases of this run, and hotels with credits in them.
+//! Databases of this run, hotels with credits in them, and what their people ask.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use async_graphql::Variables;
 use chrono::TimeDelta;
 use migration::{Migrator, MigratorTrait};
 use musubi::actor::{Actor, Role};
@@ -17,6 +18,8 @@ use musubi::crypto::Key;
 use musubi::entity::plan::PlanType;
 use musubi::error::Lang;
 use musubi::external::models::ChatModel;
+use musubi::graphql::caller::Caller;
+use musubi::graphql::engine::{Call, Engine, Prepared};
 use musubi::identity::{self, NewTenant, NewUser};
 use musubi::ids::{AccountId, TenantId, UserId, new_uuid};
 use sqlx::postgres::PgConnection;
@@ -206,6 +209,26 @@ pub(crate) async fn token(app: &App, user: UserId, tenant: TenantId) -> String {
 pub(crate) async fn actor(app: &App, hotel: &Hotel) -> Actor {
     let token = token(app, hotel.people[0], hotel.tenant).await;
     identity::authenticate(app, &token, Lang::En).await.unwrap()
+}
+
+/// Asks a query in this process, without any transport; answers how long that took.
+pub(crate) async fn ask(app: &App, engine: &Engine, actor: &Actor, query: String) -> Duration {
+    let caller = Caller::new(app.clone(), Some(actor.clone()), Lang::En, Arc::default());
+    let call = Call {
+        query,
+        operation_name: None,
+        variables: Variables::default(),
+        extensions: serde_json::Map::new(),
+        document_id: None,
+    };
+    let begun = Instant::now();
+    let Prepared::Ready(ready) = engine.prepare(call, caller) else {
+        panic!("the query was refused");
+    };
+    let executed = engine.execute(ready).await;
+    let time = begun.elapsed();
+    assert!(executed.response.errors.is_empty(), "{:?}", executed.response.errors);
+    time
 }
 
 /// Fails when the books do not add up.

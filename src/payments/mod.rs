@@ -17,7 +17,7 @@ pub mod price;
 pub mod receipts;
 
 pub(crate) mod handed_on;
-mod notice;
+pub(crate) mod notice;
 pub mod reset_notice;
 pub mod invoices {
     //! Purchases that a company pays by invoice: Stripe writes it, we see that it is made whole,

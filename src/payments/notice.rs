@@ -13,7 +13,7 @@ use crate::entity::{membership, user};
 use crate::error::{Lang, Result};
 use crate::external::mail::Mail;
 use crate::identity;
-use crate::ids::UserId;
+use crate::ids::{TenantId, UserId};
 use crate::mail;
 use crate::payments::error::explain;
 
@@ -155,11 +155,36 @@ async fn tell(
     row: &credit_purchase::Model,
     (key, words): (String, impl Fn(Lang) -> (String, String)),
 ) -> Result<()> {
-    let reader = match row.source {
-        PurchaseSource::AutoPurchase => admin(txn, row).await?,
-        PurchaseSource::Dashboard | PurchaseSource::LowBalancePrompt => Some(row.user_id),
-    };
-    let Some(reader) = reader else { return Ok(()) };
+    match row.source {
+        PurchaseSource::AutoPurchase => {
+            tell_admin(app, txn, (row.tenant_id, row.user_id), (key, words)).await
+        }
+        PurchaseSource::Dashboard | PurchaseSource::LowBalancePrompt => {
+            write_to(app, txn, row.user_id, (key, words)).await
+        }
+    }
+}
+
+/// Writes to an ADMIN of a tenant, once for a key: this person while they are one, then the one who
+/// has been here for longest.
+pub(crate) async fn tell_admin(
+    app: &App,
+    txn: &mut Txn,
+    (tenant, user): (TenantId, UserId),
+    (key, words): (String, impl Fn(Lang) -> (String, String)),
+) -> Result<()> {
+    match admin(txn, (tenant, user)).await? {
+        Some(reader) => write_to(app, txn, reader, (key, words)).await,
+        None => Ok(()),
+    }
+}
+
+async fn write_to(
+    app: &App,
+    txn: &mut Txn,
+    reader: UserId,
+    (key, words): (String, impl Fn(Lang) -> (String, String)),
+) -> Result<()> {
     let Some((to, lang)) = reach(app, txn, reader).await? else { return Ok(()) };
     let (subject, text) = words(lang);
     let mail = Mail { to, subject, text, html: None, expires_at: None };
@@ -182,12 +207,10 @@ pub(crate) async fn send(app: &App, txn: &mut Txn, mail: Mail, key: String) -> R
     mail::push(app, txn, &mail, Some(key)).await
 }
 
-/// Who hears of an automatic purchase: whoever decided about it while they are an ADMIN, then the
-/// one who has been here for longest.
-async fn admin(txn: &Txn, row: &credit_purchase::Model) -> Result<Option<UserId>> {
+async fn admin(txn: &Txn, (tenant, user): (TenantId, UserId)) -> Result<Option<UserId>> {
     let sql = "SELECT * FROM memberships WHERE tenant_id = $1 AND role = 'ADMIN'
                ORDER BY CASE WHEN user_id = $2 THEN 0 ELSE 1 END, created_at, id LIMIT 1";
-    let values = vec![row.tenant_id.into(), row.user_id.into()];
+    let values = vec![tenant.into(), user.into()];
     let found: Option<membership::Model> = db::one(&**txn, sql, values).await?;
     Ok(found.map(|membership| membership.user_id))
 }

@@ -1,6 +1,7 @@
 //! Plans by subscription: what is paid by the month is what the tenant has, and nothing more.
 
 mod changes;
+mod mails;
 mod orders;
 mod refusals;
 mod sandbox;

@@ -91,7 +91,7 @@ pub(crate) async fn learn(
     next.client_secret = seal_secret(app, &row, &next, found)?;
     follow(app, &mut txn, (&row, &next), now).await?;
     let saved = save(&mut txn, row, next, now).await?;
-    warn::raise(&mut txn, &saved, now).await?;
+    warn::raise(app, &mut txn, &saved, now).await?;
     txn.commit().await?;
     Ok(Some(saved))
 }

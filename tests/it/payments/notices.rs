@@ -22,7 +22,7 @@ use crate::support::{Setting, TestApp};
 const MIDNIGHT: &str = "2026-11-30T15:00:00Z";
 
 /// A program whose mails go to a server; none without Node.
-async fn posted(setting: Setting) -> Option<(MailServer, TestApp)> {
+pub(crate) async fn posted(setting: Setting) -> Option<(MailServer, TestApp)> {
     let server = MailServer::start().await?;
     let secret = Secret(server.url());
     let patience = Duration::from_secs(60);
@@ -37,7 +37,7 @@ async fn change(app: &TestApp, sql: &str, values: Vec<sea_orm::Value>) {
     txn.commit().await.unwrap();
 }
 
-async fn speaks_english(app: &TestApp, table: &str, id: sea_orm::Value) {
+pub(crate) async fn speaks_english(app: &TestApp, table: &str, id: sea_orm::Value) {
     change(app, &format!("UPDATE {table} SET locale = 'en' WHERE id = $1"), vec![id]).await;
 }
 
@@ -59,7 +59,7 @@ async fn shop() -> Option<(MailServer, Shop)> {
 }
 
 /// Sends what is due; what the server took since.
-async fn mails(server: &MailServer, app: &TestApp, before: usize) -> Vec<Value> {
+pub(crate) async fn mails(server: &MailServer, app: &TestApp, before: usize) -> Vec<Value> {
     let mut sent = before;
     loop {
         match app.send_mails().await {

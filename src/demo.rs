@@ -139,6 +139,8 @@ pub async fn fill(app: &App) -> Result<bool> {
     }
     jobs::roll_up_from(app, first).await?;
     baseline::compute_all(app).await?;
+    // Of a year ago only what would still be here is kept.
+    jobs::clean_up(app.clone()).await?;
     open_sites(app).await?;
     make_root(app).await?;
     Ok(true)

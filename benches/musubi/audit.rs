@@ -15,13 +15,14 @@ use crate::stage::{self, Hotel, Stage};
 use crate::table::{Table, at, histogram, record, short};
 
 /// What is asked: a name, and the arguments of `auditEvents`.
-const ASKED: [(&str, &str); 6] = [
+const ASKED: [(&str, &str); 7] = [
     ("newest", "first: 25"),
     ("oldest", "first: 25, orderBy: { field: OCCURRED_AT, direction: ASC }"),
     ("last page", "last: 25"),
     ("a rare action", "first: 25, where: { action: { eq: \"SITE_CREATED\" } }"),
     ("one thing", "first: 25, where: { entityId: { eq: \"site_00000000000000000000000000\" } }"),
-    ("rare refusals", "first: 25, where: { eventType: { eq: SECURITY } }"),
+    ("a rare kind", "first: 25, where: { eventType: { eq: SECURITY } }"),
+    ("rare failures", "first: 25, where: { status: { eq: FAILURE } }"),
 ];
 
 struct Record {
@@ -96,7 +97,7 @@ async fn fill(stage: &Stage, hotel: &Hotel, lines: i64) {
           CASE WHEN n <= 10 THEN 'SECURITY' ELSE 'DATA' END, 'musubi', 'site',
           CASE WHEN n <= 10 THEN '00000000-0000-0000-0000-000000000000'
                ELSE gen_random_uuid() END,
-          CASE WHEN n <= 10 THEN 'SITE_CREATED' ELSE 'SITE_UPDATED' END, '{}', 1, true,
+          CASE WHEN n <= 10 THEN 'SITE_CREATED' ELSE 'SITE_UPDATED' END, '{}', 1, n > 10,
           now() - interval '1 year' * ($3 - n) / $3, '\\x00', n, '\\x00'
         FROM generate_series(1, $3) n";
     let rows = sqlx::query(sql).bind(hotel.tenant.0).bind(hotel.people[0].0).bind(lines);

@@ -25,6 +25,7 @@ mod m20261121_000017_create_subscriptions;
 mod m20261121_000018_create_receipts;
 mod m20261121_000019_index_record;
 mod m20261121_000020_create_refunds;
+mod m20261121_000021_index_rare;
 
 /// All steps in their order.
 pub struct Migrator;
@@ -53,6 +54,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000018_create_receipts::Migration),
             Box::new(m20261121_000019_index_record::Migration),
             Box::new(m20261121_000020_create_refunds::Migration),
+            Box::new(m20261121_000021_index_rare::Migration),
         ]
     }
 }

@@ -233,7 +233,7 @@ fn values_of(entry: &audit_entry::Model) -> [Value; 16] {
         entry.occurred_at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true).into(),
         entry.event_type.as_str().into(),
         entry.action.as_str().into(),
-        entry.status.as_str().into(),
+        if entry.is_success { "SUCCESS" } else { "FAILURE" }.into(),
         id(entry.risk_level.map(|risk| risk.to_string())),
         entry.times.into(),
         id(entry.user_id.map(|user| user.to_string())),

@@ -30,8 +30,7 @@ pub struct Model {
     pub changes: Option<serde_json::Value>,
     pub risk_level: Option<RiskLevel>,
     pub times: i64,
-    /// `SUCCESS` or `FAILURE`.
-    pub status: String,
+    pub is_success: bool,
     pub seq: Option<i64>,
     /// The following are of lines of the ledger only.
     pub credits_amount: Option<i64>,
@@ -65,11 +64,7 @@ const COLUMNS: &[(&str, &str, &str)] = &[
     ("changes", "changes", "CAST(NULL AS jsonb)"),
     ("risk_level", "risk_level", "CAST(NULL AS text)"),
     ("times", "times", "CAST(1 AS bigint)"),
-    (
-        "status",
-        "CAST(CASE WHEN is_success THEN 'SUCCESS' ELSE 'FAILURE' END AS text)",
-        "CAST('SUCCESS' AS text)",
-    ),
+    ("is_success", "is_success", "TRUE"),
     ("seq", "seq", "CAST(NULL AS bigint)"),
     ("credits_amount", "CAST(NULL AS bigint)", "credits_amount"),
     ("balance_after", "CAST(NULL AS bigint)", "balance_after"),

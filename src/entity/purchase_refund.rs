@@ -41,14 +41,6 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-impl Entity {
-    /// The refunds of a purchase, oldest first.
-    pub fn of_purchase(purchase: PurchaseId) -> Select<Self> {
-        let found = Self::find().filter(Column::PurchaseId.eq(purchase));
-        found.order_by_asc(Column::CreatedAt).order_by_asc(Column::Id)
-    }
-}
-
 text_enum! {
     /// Where a refund stands.
     RefundStatus {

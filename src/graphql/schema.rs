@@ -16,9 +16,9 @@ use crate::identity::graphql::{
 };
 use crate::limits::graphql::LimitMutation;
 use crate::payments::graphql::auto::AutoPurchaseMutation;
+use crate::payments::graphql::refunds::RefundMutation;
 use crate::payments::graphql::{
     CardMutation, CardQuery, PaymentMutation, PaymentQuery, PaymentSubscription, ReceiptQuery,
-    RefundMutation,
 };
 use crate::plans::graphql::{PlanMutation, PlanQuery};
 

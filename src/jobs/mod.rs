@@ -30,6 +30,7 @@ mod proof;
 mod runner;
 mod usage;
 
+pub(crate) use cleanup::clean_up;
 pub use runner::{run_due, run_forever, run_now};
 pub(crate) use usage::roll_up_from;
 

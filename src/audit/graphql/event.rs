@@ -80,7 +80,7 @@ impl AuditEvent {
 
     /// Whether it was done.
     async fn status(&self) -> AuditStatus {
-        if self.0.status == "SUCCESS" { AuditStatus::Success } else { AuditStatus::Failure }
+        if self.0.is_success { AuditStatus::Success } else { AuditStatus::Failure }
     }
 
     /// How much it matters; of security events only.

@@ -8,7 +8,7 @@ use crate::audit::graphql::event::{AuditEventType, AuditRiskLevel, AuditStatus};
 use crate::entity::audit_entry;
 use crate::error::Error;
 use crate::graphql::filter::{
-    DateTimeFilter, EnumFilter, IdFilter, Nested, StringFilter, Terms, Where,
+    DateTimeFilter, EnumFilter, IdFilter, Nested, StringFilter, Terms, Where, Whether,
 };
 use crate::graphql::page::OrderField;
 use crate::ids::{ApiKeyId, TypedId, UserId};
@@ -69,7 +69,8 @@ impl Where for AuditEventWhere {
         use audit_entry::Column;
         terms.add("eventType", Column::EventType, self.event_type);
         terms.add("action", Column::Action, self.action);
-        terms.add("status", Column::Status, self.status);
+        let status = |filter| Whether { filter, is: AuditStatus::Success };
+        terms.add("status", Column::IsSuccess, self.status.map(status));
         terms.add("riskLevel", Column::RiskLevel, self.risk_level);
         terms.id::<UserId>("actorId", Column::UserId, self.actor_id);
         terms.id::<ApiKeyId>("apiKeyId", Column::ApiKeyId, self.api_key_id);

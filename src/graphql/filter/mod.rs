@@ -227,6 +227,22 @@ impl<E: InputType> Filter for EnumFilter<E> {
     }
 }
 
+/// A kind that the column holds as whether it is this one of two.
+pub struct Whether<E: InputType> {
+    /// What is demanded of the kind.
+    pub filter: EnumFilter<E>,
+    /// The one that is true in the column.
+    pub is: E,
+}
+
+impl<E: InputType + PartialEq> Filter for Whether<E> {
+    fn demand(self, of: &Operand, terms: &mut Terms) {
+        let EnumFilter { eq, ne, one_of, none_of, is_null } = self.filter;
+        let sameness = Sameness { eq, ne, one_of, none_of, is_null };
+        terms.sameness(of, sameness, |_, kind| Some((kind == self.is).into()));
+    }
+}
+
 /// A plain Boolean: the column is this.
 impl Filter for bool {
     fn demand(self, of: &Operand, terms: &mut Terms) {

@@ -6,7 +6,7 @@ pub mod invoices;
 pub mod list;
 pub mod purchase;
 mod receipts;
-mod refunds;
+pub mod refunds;
 
 use async_graphql::{Context, ID, InputObject, Object, Result, Subscription};
 use futures_util::{Stream, StreamExt};
@@ -31,7 +31,6 @@ use purchase::{CreditPurchaseQuote, PaymentMethodKind, PurchaseSource};
 pub use cards::{CardMutation, CardQuery, StoredCard};
 pub use purchase::CreditPurchase;
 pub use receipts::{CreditPurchaseReceipt, ReceiptQuery};
-pub use refunds::{CreditPurchaseRefund, RefundMutation};
 
 /// A package to buy.
 #[derive(Debug, InputObject)]

@@ -17,7 +17,7 @@ use crate::entity::purchase_refund::{self, RefundReason, RefundStatus};
 use crate::error::{Error, Result};
 use crate::external::stripe::{NewRefund, Refund, StripeFailure};
 use crate::idempotency;
-use crate::ids::{PurchaseId, RefundId, TenantId, TypedId};
+use crate::ids::{PurchaseId, RefundId, TenantId};
 use crate::payments::error::PaymentError;
 use crate::payments::refunds::{keep, learn};
 use crate::payments::service::buy::KEY_LIFE;

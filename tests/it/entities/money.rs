@@ -12,8 +12,8 @@ use musubi::entity::{
     tenant_subscription,
 };
 use musubi::ids::{
-    AutoPurchaseAttemptId, DisputeId, GrantId, PackageId, PurchaseId, StoredCardId, StripeEventId,
-    SubscriptionId,
+    AutoPurchaseAttemptId, DisputeId, GrantId, PackageId, PurchaseId, RefundId, StoredCardId,
+    StripeEventId, SubscriptionId,
 };
 
 use super::rows::{Owner, day, now, same};

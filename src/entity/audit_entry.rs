@@ -64,7 +64,7 @@ const COLUMNS: &[(&str, &str, &str)] = &[
     ("changes", "changes", "CAST(NULL AS jsonb)"),
     ("risk_level", "risk_level", "CAST(NULL AS text)"),
     ("times", "times", "CAST(1 AS bigint)"),
-    ("is_success", "is_success", "TRUE"),
+    ("is_success", "is_success", "CAST(TRUE AS boolean)"),
     ("seq", "seq", "CAST(NULL AS bigint)"),
     ("credits_amount", "CAST(NULL AS bigint)", "credits_amount"),
     ("balance_after", "CAST(NULL AS bigint)", "balance_after"),

@@ -213,8 +213,11 @@ async fn find(
     }
     let Some(customer) = customer::known(app, row.tenant_id).await? else { return Ok(None) };
     let since = row.created_at - CLOCKS_APART;
-    let found = app.payments.find_invoice(&customer, since, &row.id.to_string()).await;
-    found.map_err(|failure| unanswered(&failure))
+    match app.payments.find_invoice(&customer, since, &row.id.to_string()).await {
+        // Whatever was paid under it is told by its event.
+        Err(StripeFailure::NoCustomer) => Ok(None),
+        found => found.map_err(|failure| unanswered(&failure)),
+    }
 }
 
 /// A purchase whose invoice Stripe never got.
@@ -273,7 +276,11 @@ async fn finish(
     // Told again it changes nothing, so that its key may change with the minute: an older answer
     // would hide that another purchase's address stands there now.
     let key = format!("invoice-address:{}:{}", row.id, now.timestamp() / 60);
-    app.payments.address(&key, &customer, &to).await?;
+    let addressed = app.payments.address(&key, &customer, &to).await;
+    if let Err(StripeFailure::NotFound | StripeFailure::NoCustomer) = addressed {
+        customer::forget(app, &customer).await?;
+    }
+    addressed?;
     let key = format!("invoice-finalize:{}", row.id);
     Ok(app.payments.turn_invoice(&key, &invoice.id, Turn::Finalize).await?)
 }

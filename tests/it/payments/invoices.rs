@@ -258,6 +258,25 @@ async fn an_invoice_for_a_customer_that_stripe_no_longer_has_fails_and_the_next_
 }
 
 #[tokio::test]
+async fn a_customer_that_is_deleted_while_its_invoice_is_a_draft_is_forgotten() {
+    let shop = Shop::open().await;
+    shop.stripe.fails("POST /customers/ID", Fault::Status(500, Some(false)));
+    let left = shop.orders("left-as-a-draft").await;
+    assert_eq!(left["purchase"]["status"], "PENDING", "{left}");
+    assert_eq!(shop.stripe.invoices()[0]["status"], "draft");
+    // Nobody tells us.
+    shop.stripe.deletes_customer(&shop.stripe.customer());
+
+    shop.reconciles_after(TimeDelta::minutes(10)).await;
+
+    assert_eq!(shop.purchase(&left["purchase"]["id"]).await["failureCode"], "PAYMENT_REFUSED");
+    let (id, invoice) = shop.ordered("for-another-customer").await;
+    assert_eq!(shop.stands(&id).await, stands("PENDING", "OPEN"));
+    assert_eq!(shop.stripe.mailed(), [(invoice, "keiri@ryokan.test".to_owned())]);
+    shop.adds_up(0, 0).await;
+}
+
+#[tokio::test]
 async fn an_invoice_that_is_not_as_recorded_grants_nothing_and_alarms() {
     type Change = fn(&mut Value, &str);
     let cases: [(&str, Change); 5] = [

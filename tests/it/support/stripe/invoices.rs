@@ -134,7 +134,9 @@ impl Account {
 
     fn address(&mut self, id: &str, form: &Form) -> Reply {
         assert_eq!(form.unknown(&["email", "name", "preferred_locales"]), None);
-        let customer = self.customers.get_mut(id).unwrap();
+        let Some(customer) = self.customers.get_mut(id) else {
+            return (404, error("invalid_request_error", "resource_missing"));
+        };
         if !form.get("email").unwrap().contains('@') {
             return (400, error("invalid_request_error", "email_invalid"));
         }

@@ -20,6 +20,7 @@ const SHORT_LISTS: &[(&str, &str)] = &[
     ("AuditReport.recommendations", "each at most once"),
     ("AuditSecurity.events", "at most 100"),
     ("Compliance.checks", "always four"),
+    ("CreditPurchase.refunds", "at most 100"),
     ("ComplianceCheck.reasons", "at most 20"),
     ("AiFunction.models", "the models of one function"),
     ("AiPrice.tiers", "always four"),

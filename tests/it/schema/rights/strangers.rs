@@ -25,6 +25,7 @@ impl Askers {
         let root = app.platform_admin(Some(hotel.id)).await;
         let session = ids::begin_session(&app.app, hotel.admin.id, hotel.id).await;
         let execution = ids::id_of(app, hotel, Kind::Execution).await;
+        let purchase = ids::id_of(app, hotel, Kind::Purchase).await;
         let key = key_of(app, hotel).await;
         let mut others = Vec::new();
         for person in [&hotel.user, &hotel.support, &hotel.manager, &key] {
@@ -35,7 +36,7 @@ impl Askers {
             admin: Voice::of(server, Some(&hotel.admin.token)).await,
             in_session: Voice::of(server, Some(&session.access)).await,
             platform: Voice::of(server, Some(&root.token)).await,
-            variables: json!({ "tenant": hotel.id.to_string(), "execution": execution }),
+            variables: json!({ "tenant": hotel.id.to_string(), "execution": execution, "purchase": purchase }),
         }
     }
 
@@ -50,7 +51,7 @@ impl Askers {
     /// What a document is told for an id.
     fn variables(&self, document: &str, id: &str) -> Value {
         let mut variables = json!({ "id": id });
-        for word in ["tenant", "execution"] {
+        for word in ["tenant", "execution", "purchase"] {
             if document.contains(&format!("${word}")) {
                 variables[word] = self.variables[word].clone();
             }

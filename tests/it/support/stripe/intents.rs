@@ -241,7 +241,8 @@ impl Account {
         event["id"] = json!(self.next_id("evt"));
         event["type"] = json!(kind);
         event["created"] = json!(self.now());
-        event["livemode"] = object["livemode"].clone();
+        // Not every object says so.
+        event["livemode"] = json!(object["livemode"].as_bool().unwrap_or(false));
         event["data"] = json!({ "object": object });
         self.events.push(event);
     }

@@ -95,7 +95,7 @@ impl DomainError for PaymentError {
             ),
             Self::NotRefundable => lang.pick(
                 "返金できるのは、支払い済みで、全額返金も異議申し立てもされていない購入のみです。",
-                "Only a purchase that is paid, not refunded as a whole and not disputed can be refunded.",
+                "Only a purchase that is paid, undisputed and not wholly refunded can be refunded.",
             ),
             Self::RefundUnderWay => lang.pick(
                 "この購入の返金を処理中です。完了後にお試しください。",

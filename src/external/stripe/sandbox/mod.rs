@@ -8,7 +8,7 @@
 //! | `pm_card_chargeDeclinedInsufficientFunds`, `…ExpiredCard`, `…IncorrectCvc` | declined, why |
 //! | `pm_card_chargeCustomerFail` | declined; it can be stored |
 //! | `pm_card_authenticationRequired` | the bank asks; at the next look the buyer answered |
-//! | `pm_card_pendingRefund`, `pm_card_refundFail` | paid; a refund ends, or fails, at the next look |
+//! | `pm_card_pendingRefund`, `…refundFail` | paid; a refund ends, or fails, at the next look |
 //! | an invoice to `unpaid…@…` | it stays unpaid; any other is paid at the next look |
 //!
 //! Cards that are stored, invoices, refunds and plans are in the files beside.

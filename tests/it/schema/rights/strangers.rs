@@ -36,7 +36,8 @@ impl Askers {
             admin: Voice::of(server, Some(&hotel.admin.token)).await,
             in_session: Voice::of(server, Some(&session.access)).await,
             platform: Voice::of(server, Some(&root.token)).await,
-            variables: json!({ "tenant": hotel.id.to_string(), "execution": execution, "purchase": purchase }),
+            variables: json!({ "tenant": hotel.id.to_string(), "execution": execution,
+                "purchase": purchase }),
         }
     }
 

@@ -1,4 +1,5 @@
-//! Refunds of purchases, each with what it took; a dispute's part of them is counted from there.
+//! Refunds of purchases, each with what it took; and withdrawals say whether they wait for credits
+//! that running calls hold.
 
 use sea_orm_migration::prelude::{
     DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait,
@@ -28,8 +29,6 @@ CREATE TABLE purchase_refunds (
                        ('REQUESTED_BY_CUSTOMER', 'DUPLICATE', 'FRAUDULENT')),
     amount             bigint    NOT NULL CHECK (amount >= 0),
     withdrawal_id      {uuid}    UNIQUE REFERENCES ai_credit_withdrawals (id),
-    kept               bigint    NOT NULL DEFAULT 0 CHECK (kept >= 0),
-    dispute_id         {uuid}    REFERENCES payment_disputes (id),
     stripe_refund_id   text      UNIQUE,
     failure_reason     text,
     next_check_at      {instant} NOT NULL,
@@ -41,13 +40,12 @@ CREATE TABLE purchase_refunds (
 
 CREATE INDEX purchase_refunds_purchase ON purchase_refunds (purchase_id, created_at)
 
-CREATE INDEX purchase_refunds_dispute ON purchase_refunds (dispute_id)
-    WHERE dispute_id IS NOT NULL
-
 CREATE INDEX purchase_refunds_check ON purchase_refunds (next_check_at) WHERE status = 'PENDING'
 
 CREATE UNIQUE INDEX purchase_refunds_asked ON purchase_refunds (purchase_id)
     WHERE status = 'PENDING' AND stripe_refund_id IS NULL
 
 ALTER TABLE payment_disputes DROP COLUMN refund_kept
+
+ALTER TABLE ai_credit_withdrawals ADD COLUMN waits boolean NOT NULL DEFAULT TRUE
 ";

@@ -397,8 +397,7 @@ impl Book {
     /// Closes a withdrawal that has all it asked, whose grant is empty, or that may not wait.
     fn close_when_done(&mut self, index: usize, left_in_grant: i64, now: DateTime<Utc>) {
         let Some(kept) = self.withdrawals.get_mut(index) else { return };
-        let may_wait = kept.row.reason != WithdrawalReason::PurchaseRefund;
-        let is_done = kept.row.taken == kept.row.asked || left_in_grant == 0 || !may_wait;
+        let is_done = kept.row.taken == kept.row.asked || left_in_grant == 0 || !kept.row.waits;
         if is_done {
             let row = kept.change();
             row.asked = row.taken;

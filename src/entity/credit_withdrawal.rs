@@ -15,6 +15,8 @@ pub struct Model {
     pub account_id: AccountId,
     pub grant_id: GrantId,
     pub reason: WithdrawalReason,
+    /// Whether it stays open for what running calls hold.
+    pub waits: bool,
     /// Credits.
     pub asked: i64,
     /// Credits; below `asked` while holds keep the rest.

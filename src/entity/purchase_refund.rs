@@ -1,7 +1,7 @@
 use chrono::{DateTime, Utc};
 use sea_orm::entity::prelude::*;
 
-use crate::ids::{DisputeId, PurchaseId, RefundId, TenantId, UserId, WithdrawalId};
+use crate::ids::{PurchaseId, RefundId, TenantId, UserId, WithdrawalId};
 use crate::text_enum;
 
 /// Money of a purchase that goes back. UNIQUE: Stripe's id, the withdrawal, the one of a purchase
@@ -22,9 +22,6 @@ pub struct Model {
     pub amount: i64,
     /// Unique: the credits that it takes away.
     pub withdrawal_id: Option<WithdrawalId>,
-    /// Credits that it would have taken, had the dispute not claimed them first.
-    pub kept: i64,
-    pub dispute_id: Option<DisputeId>,
     /// Unique: Stripe's own; none until Stripe has answered.
     pub stripe_refund_id: Option<String>,
     /// Stripe's word.

@@ -14,18 +14,16 @@ use serde_json::{Value as Json, json};
 use crate::actor::{Actor, Permission};
 use crate::alerts::{self, AlertKind, NewAlert};
 use crate::app::App;
-use crate::credits::service::withdraw::{Withdraw, put_back, withdraw};
 use crate::db::{self, Txn};
 use crate::entity::alert::AlertSeverity;
 use crate::entity::credit_purchase::{self, PaymentStatus};
-use crate::entity::credit_withdrawal::{self, WithdrawalReason};
+use crate::entity::credit_withdrawal::WithdrawalReason;
 use crate::entity::payment_dispute::{self, DisputeStatus};
 use crate::error::{Error, Result};
 use crate::events::{self, Event, PurchaseChanged};
 use crate::external::stripe::{Dispute, StripeFailure, read_dispute};
 use crate::ids::{DisputeId, PurchaseId, TypedId};
-use crate::money::share;
-use crate::payments::refunds::keep as refunds;
+use crate::payments::refunds::claims;
 use crate::payments::service::learn::{self, Told};
 
 const REASON_CHARS_MAX: usize = 80;
@@ -105,8 +103,14 @@ async fn learn_dispute(app: &App, id: PurchaseId, dispute: &Dispute) -> Result<&
     }
     let mut next = payment_dispute::Model { status, updated_at: now, ..before.clone() };
     match (before.status.holds_money(), status.holds_money()) {
-        (false, true) => take(&mut txn, &row, &all, &mut next, now).await?,
-        (true, false) => give_back(&mut txn, &row, &mut next, now).await?,
+        (false, true) => {
+            let what = (next.id.0, next.amount, WithdrawalReason::Dispute);
+            next.withdrawal_id = claims::take(&mut txn, &row, what, now).await?;
+        }
+        (true, false) => {
+            let what = (next.id.0, next.withdrawal_id.take());
+            claims::give_back(&mut txn, &row, what, now).await?;
+        }
         (true, true) | (false, false) => {}
     }
     save(&mut txn, &row, &all, &next, now).await?;
@@ -169,96 +173,6 @@ async fn of_purchase(
         .order_by_asc(payment_dispute::Column::CreatedAt)
         .order_by_asc(payment_dispute::Column::Id);
     Ok(found.all(conn).await?)
-}
-
-/// What disputes hold of a purchase's price.
-fn disputed<'a>(disputes: impl Iterator<Item = &'a payment_dispute::Model>) -> i64 {
-    disputes.filter(|it| it.status.holds_money()).map(|it| it.amount).sum()
-}
-
-/// The credits of so much of the price, when so much of it is gone already.
-fn part(row: &credit_purchase::Model, gone: i64, amount: i64) -> i64 {
-    let gone = gone.min(row.amount);
-    let until = (gone + amount).min(row.amount);
-    share(row.credits, until, row.amount) - share(row.credits, gone, row.amount)
-}
-
-/// Takes the dispute's share of the credits: what is free at once, the rest as running calls end.
-async fn take(
-    txn: &mut Txn,
-    row: &credit_purchase::Model,
-    all: &[payment_dispute::Model],
-    next: &mut payment_dispute::Model,
-    now: DateTime<Utc>,
-) -> Result<()> {
-    let others = disputed(all.iter().filter(|other| other.id != next.id));
-    let credits = part(row, row.refunded + others, next.amount);
-    next.withdrawal_id = None;
-    let reason = WithdrawalReason::Dispute;
-    let taken = withdraw_for(txn, row, reason, (credits, next.id.0), now).await?;
-    next.withdrawal_id = taken.map(|taken| taken.id);
-    Ok(())
-}
-
-/// Puts back what the dispute took. What refunds left to it goes now.
-async fn give_back(
-    txn: &mut Txn,
-    row: &credit_purchase::Model,
-    next: &mut payment_dispute::Model,
-    now: DateTime<Utc>,
-) -> Result<()> {
-    let Some(withdrawal) = next.withdrawal_id.take() else { return Ok(()) };
-    let Some(back) = unless_closed(put_back(txn, row.account_id, withdrawal, now).await)? else {
-        return Ok(());
-    };
-    refunds::take_kept(txn, row, next.id, back.put_back, now).await
-}
-
-/// Takes credits of a purchase away; none of one that brought none, or whose account is closed.
-pub(crate) async fn withdraw_for(
-    txn: &mut Txn,
-    row: &credit_purchase::Model,
-    reason: WithdrawalReason,
-    (credits, reference): (i64, uuid::Uuid),
-    now: DateTime<Utc>,
-) -> Result<Option<credit_withdrawal::Model>> {
-    let Some(grant) = row.grant_id.filter(|_| credits > 0) else { return Ok(None) };
-    let wish =
-        Withdraw { account: row.account_id, grant, reason, credits, reference: Some(reference) };
-    unless_closed(withdraw(txn, wish, now).await)
-}
-
-/// A closed account has nothing to take, and takes nothing.
-pub(crate) fn unless_closed<T>(outcome: Result<T>) -> Result<Option<T>> {
-    match outcome {
-        Ok(done) => Ok(Some(done)),
-        Err(Error::NotFound("credit account")) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// The part of the credits that a refund stands for.
-pub(crate) struct Share {
-    /// What it takes.
-    pub(crate) credits: i64,
-    /// What a dispute holds already, and is left to it.
-    pub(crate) kept: i64,
-    /// That dispute.
-    pub(crate) dispute: Option<DisputeId>,
-}
-
-/// The credits of so much more money that goes back.
-pub(crate) async fn refund_share(
-    txn: &Txn,
-    row: &credit_purchase::Model,
-    amount: i64,
-) -> Result<Share> {
-    let all = of_purchase(&**txn, row.id).await?;
-    let whole = part(row, row.refunded, amount);
-    let credits = part(row, row.refunded + disputed(all.iter()), amount);
-    let holding = all.iter().rev().find(|dispute| dispute.status.holds_money());
-    let dispute = holding.filter(|_| whole > credits).map(|dispute| dispute.id);
-    Ok(Share { credits, kept: if dispute.is_some() { whole - credits } else { 0 }, dispute })
 }
 
 /// How a purchase that was paid stands when so much of its price went back.

@@ -38,6 +38,8 @@ pub enum PaymentError {
         /// How many it has.
         unspent: i64,
     },
+    /// What the credits cost rounds to nothing, or all of the price has gone back.
+    NothingLeft,
     /// Stripe did not give the money back.
     RefundFailed,
 }
@@ -53,7 +55,8 @@ impl DomainError for PaymentError {
             | Self::NotCancellable
             | Self::NotRefundable
             | Self::RefundUnderWay
-            | Self::SpentAlready { .. } => Code::InvalidState,
+            | Self::SpentAlready { .. }
+            | Self::NothingLeft => Code::InvalidState,
             Self::Failed(_) | Self::MethodRefused | Self::RefundFailed => Code::PaymentFailed,
             Self::TooManyCards | Self::TooManyUnpaid => Code::LimitReached,
         }
@@ -94,8 +97,9 @@ impl DomainError for PaymentError {
                 "Only a purchase whose invoice is unpaid can be cancelled.",
             ),
             Self::NotRefundable => lang.pick(
-                "返金できるのは、支払い済みで、全額返金も異議申し立てもされていない購入のみです。",
-                "Only a purchase that is paid, undisputed and not wholly refunded can be refunded.",
+                "返金できるのは、Stripeで支払い済みで、全額返金も異議申し立てもされていない購入のみです。",
+                "Only a purchase that was paid through Stripe, and is neither disputed nor wholly \
+                 refunded, can be refunded.",
             ),
             Self::RefundUnderWay => lang.pick(
                 "この購入の返金を処理中です。完了後にお試しください。",
@@ -104,6 +108,10 @@ impl DomainError for PaymentError {
             Self::SpentAlready { unspent } => lang.pick(
                 format!("返金できる未使用のクレジットは{unspent}です。"),
                 format!("The purchase has {unspent} unspent credits that can be refunded."),
+            ),
+            Self::NothingLeft => lang.pick(
+                "返金できる金額が残っていません。",
+                "These credits stand for no money that could still go back.",
             ),
             Self::RefundFailed => lang.pick(
                 "返金できませんでした。クレジットは元に戻されました。",
@@ -123,7 +131,9 @@ impl DomainError for PaymentError {
             Self::NotRefundable | Self::RefundUnderWay => {
                 Some(vec!["input".into(), "purchaseId".into()])
             }
-            Self::SpentAlready { .. } => Some(vec!["input".into(), "credits".into()]),
+            Self::SpentAlready { .. } | Self::NothingLeft => {
+                Some(vec!["input".into(), "credits".into()])
+            }
             Self::Failed(_)
             | Self::Cancelled
             | Self::TooManyCards

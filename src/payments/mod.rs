@@ -34,6 +34,7 @@ pub mod refunds {
     //! Money that goes back, and the unspent credits that go with it: asked for here, or made at
     //! Stripe.
     pub mod ask;
+    pub(crate) mod claims;
     pub(crate) mod due;
     pub(crate) mod keep;
     pub(crate) mod learn;

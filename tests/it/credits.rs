@@ -264,6 +264,7 @@ async fn take_away(
         grant,
         reason,
         credits,
+        waits: reason == WithdrawalReason::Dispute,
         reference: Some(new_uuid()),
     };
     let mut txn = app.db.begin().await.unwrap();

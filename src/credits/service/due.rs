@@ -247,6 +247,7 @@ pub(crate) fn withdrawal(
         account_id: open.account.id,
         grant_id,
         reason,
+        waits: true,
         asked,
         taken: 0,
         put_back: 0,

@@ -22,12 +22,14 @@ pub struct Withdraw {
     pub reason: WithdrawalReason,
     /// Credits; what the grant no longer has is not asked.
     pub credits: i64,
+    /// Whether what running calls hold goes when they end; else it stays.
+    pub waits: bool,
     /// The purchase or dispute.
     pub reference: Option<Uuid>,
 }
 
-/// Opens a withdrawal: what is free goes at once, the rest as running calls end. A purchase's
-/// refund never stays open. Returns the row; `taken` says what went.
+/// Opens a withdrawal: what is free goes at once, the rest as running calls end, if it waits.
+/// Returns the row; `taken` says what went.
 pub async fn withdraw(
     txn: &mut Txn,
     wish: Withdraw,
@@ -38,7 +40,7 @@ pub async fn withdraw(
         open.book.grants().find(|grant| grant.id == wish.grant).map_or(0, |grant| grant.remaining);
     let asked = wish.credits.clamp(0, left);
     let mut row = withdrawal(&mut open, wish.grant, wish.reason, asked, now);
-    row.reference_id = wish.reference;
+    (row.waits, row.reference_id) = (wish.waits, wish.reference);
     let id = row.id;
     open.book.withdraw(row, now);
     finish(txn, open, id, now).await

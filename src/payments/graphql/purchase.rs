@@ -63,7 +63,7 @@ pub enum PaymentStatus {
     Cancelled,
     /// Its invoice was not paid in time. It still may be: then the credits come.
     Overdue,
-    /// Paid once, and all of the money went back.
+    /// Paid once, and all of the money went back, or is on its way: see `refunds`.
     Refunded,
     /// Paid once, and the payer's bank took the money back, or may: see `dispute`.
     Disputed,
@@ -189,7 +189,7 @@ impl CreditPurchase {
         yen(self.0.amount)
     }
 
-    /// What went back of the price.
+    /// What went back of the price, or is on its way: see `refunds`.
     async fn refunded(&self) -> Money {
         yen(self.0.refunded)
     }

@@ -72,7 +72,8 @@ impl CreditPurchaseRefund {
         yen(self.0.amount)
     }
 
-    /// Credits that it has taken away; 0 when it failed, or when all were spent.
+    /// Credits that it has taken away. They are fewer than the amount stands for when others were
+    /// spent, are held by running calls, or went with a dispute; 0 when it failed.
     async fn credits(&self) -> i32 {
         int(self.0.credits)
     }
@@ -87,7 +88,8 @@ impl CreditPurchaseRefund {
         self.0.stripe_refund_id.as_deref()
     }
 
-    /// Why it failed, in Stripe's words for programs, such as `expired_or_canceled_card`.
+    /// Why it failed, in Stripe's words for programs, such as `expired_or_canceled_card` or
+    /// `charge_disputed`; `not_made` when Stripe never got it.
     async fn failure_reason(&self) -> Option<&str> {
         self.0.failure_reason.as_deref()
     }

@@ -14,6 +14,7 @@ use crate::ids::PurchaseId;
 use crate::payments::receipts::Sheet;
 use crate::payments::receipts::error::ReceiptError;
 use crate::payments::receipts::link::{LIFE, Link};
+use crate::payments::refunds;
 use crate::payments::service::{learn, lookup};
 
 /// Where the server gives receipts out.
@@ -120,7 +121,11 @@ pub async fn open(app: &App, token: &str) -> Result<Option<(Link, Sheet)>> {
             address: receipt.issuer_address,
             registration_number: receipt.registration_number,
         },
-        purchase,
+        // What is on its way may still fail.
+        purchase: credit_purchase::Model {
+            refunded: refunds::lookup::given_back(app, purchase.id).await?,
+            ..purchase
+        },
     };
     Ok(Some((link, sheet)))
 }

@@ -114,15 +114,19 @@ async fn take(
         grant,
         reason: WithdrawalReason::PurchaseRefund,
         credits: wish.credits.unwrap_or(i64::MAX),
+        waits: false,
         reference: Some(row.id.0),
     };
     let taken = match withdraw(txn, taking, now).await {
         Err(Error::NotFound("credit account")) => return Err(CreditError::AccountClosed.into()),
         taken => taken?,
     };
-    let amount = taken.cost_taken.min(row.amount - row.refunded);
-    if taken.taken < wish.credits.unwrap_or(1) || amount == 0 {
+    if taken.taken < wish.credits.unwrap_or(1) {
         return Err(PaymentError::SpentAlready { unspent: taken.taken }.into());
+    }
+    let amount = taken.cost_taken.min(row.amount - row.refunded);
+    if amount == 0 {
+        return Err(PaymentError::NothingLeft.into());
     }
     let refund = purchase_refund::Model {
         id,
@@ -133,8 +137,6 @@ async fn take(
         reason: Some(wish.reason),
         amount,
         withdrawal_id: Some(taken.id),
-        kept: 0,
-        dispute_id: None,
         stripe_refund_id: None,
         failure_reason: None,
         next_check_at: now + SOON,
@@ -151,55 +153,86 @@ pub(super) async fn go_on(
     row: purchase_refund::Model,
 ) -> Result<purchase_refund::Model> {
     let id = row.id;
-    let asked = match &row.stripe_refund_id {
-        Some(known) => app.payments.refund_now(known).await,
-        None => ask(app, &row).await?,
-    };
-    match asked {
-        Ok(told) => {
+    match ask(app, &row).await? {
+        Asked::Told(told) => {
             learn::learn(app, row.purchase_id, &told).await?;
         }
-        Err(StripeFailure::Unavailable(why)) => {
+        Asked::NotMade(why) => {
+            tracing::error!(refund.id = %id, why, "Stripe did not make {id}: {why}");
+            fail(app, &row, &why).await?;
+        }
+        Asked::Unclear(why) => {
             tracing::warn!(refund.id = %id, why, "{id} stays pending: {why}");
         }
-        Err(failure) if row.stripe_refund_id.is_some() => return Err(Error::broken(failure)),
-        Err(failure) => {
-            tracing::error!(refund.id = %id, %failure, "Stripe refused {id}: {failure}");
-            fail(app, &row, &failure.to_string()).await?;
+        Asked::Strange(why) => {
+            tracing::error!(refund.id = %id, why, "{id} stays pending, and nobody knows: {why}");
+            let mut txn = app.db.begin().await?;
+            keep::alarm(&mut txn, &row, app.clock.db_now()).await?;
+            txn.commit().await?;
         }
     }
     let found = purchase_refund::Entity::find_by_id(id).one(app.db.primary()).await?;
     found.ok_or(Error::NotFound("refund"))
 }
 
-/// Asks Stripe for a refund that it may have made already. Once it has forgotten the key, only what
-/// it lists counts, and what is not there was never made.
-async fn ask(
-    app: &App,
-    row: &purchase_refund::Model,
-) -> Result<std::result::Result<Refund, StripeFailure>> {
+/// What Stripe says of a refund of ours.
+enum Asked {
+    Told(Box<Refund>),
+    /// It refused, and lists none. In a word.
+    NotMade(String),
+    /// It does not answer now.
+    Unclear(String),
+    /// It refuses to say, or has lost what it told: somebody should look.
+    Strange(String),
+}
+
+/// Asks Stripe for a refund that it may have made already. A refusal counts only when the payment's
+/// list has no refund of ours either: an earlier request may have been fulfilled and its answer
+/// lost. Once Stripe has forgotten the key, the list alone counts.
+async fn ask(app: &App, row: &purchase_refund::Model) -> Result<Asked> {
+    if let Some(known) = &row.stripe_refund_id {
+        return Ok(match app.payments.refund_now(known).await {
+            Ok(told) => Asked::Told(Box::new(told)),
+            Err(StripeFailure::Unavailable(why)) => Asked::Unclear(why),
+            Err(failure) => Asked::Strange(failure.to_string()),
+        });
+    }
     let bought = credit_purchase::Entity::find_by_id(row.purchase_id);
     let bought = bought.one(app.db.primary()).await?.ok_or(Error::NotFound("purchase"))?;
     let payment = bought.payment_intent_id.ok_or(Error::NotFound("payment"))?;
     let refund = row.id.to_string();
-    if app.clock.db_now() - row.created_at > KEY_LIFE {
-        let listed = app.payments.refunds_of(&payment).await;
-        return Ok(listed.and_then(|all| {
-            let found = all.into_iter().find(|told| told.refund.as_deref() == Some(&*refund));
-            found.ok_or(StripeFailure::Refused("it was never made".to_owned()))
-        }));
+    let mut refusal = "not_made".to_owned();
+    if app.clock.db_now() - row.created_at <= KEY_LIFE {
+        let new = NewRefund {
+            refund: refund.clone(),
+            payment: payment.clone(),
+            amount: row.amount,
+            currency: bought.currency,
+            reason: row.reason.map_or("", RefundReason::as_str).to_lowercase(),
+            purchase: bought.id.to_string(),
+            account: bought.account_id.to_string(),
+        };
+        match app.payments.refund(&new).await {
+            Ok(told) => return Ok(Asked::Told(Box::new(told))),
+            Err(StripeFailure::Unavailable(why)) => return Ok(Asked::Unclear(why)),
+            // Its last word is Stripe's own.
+            Err(StripeFailure::Refused(why)) => {
+                refusal = why.rsplit(' ').next().unwrap_or_default().to_owned();
+            }
+            Err(failure) => {
+                tracing::warn!(refund.id = %row.id, %failure, "Stripe refused a refund: {failure}");
+                refusal = "refused".to_owned();
+            }
+        }
     }
-    let reason = row.reason.map_or("", RefundReason::as_str).to_lowercase();
-    let new = NewRefund {
-        refund,
-        payment,
-        amount: row.amount,
-        currency: bought.currency,
-        reason,
-        purchase: bought.id.to_string(),
-        account: bought.account_id.to_string(),
-    };
-    Ok(app.payments.refund(&new).await)
+    Ok(match app.payments.refunds_of(&payment).await {
+        Ok(all) => match all.into_iter().find(|told| told.refund.as_deref() == Some(&*refund)) {
+            Some(told) => Asked::Told(Box::new(told)),
+            None => Asked::NotMade(refusal),
+        },
+        Err(StripeFailure::Unavailable(why)) => Asked::Unclear(why),
+        Err(failure) => Asked::Strange(format!("{refusal}; {failure}")),
+    })
 }
 
 /// Puts the credits of a refund back that Stripe did not make. One that it told of meanwhile stays.
@@ -215,7 +248,7 @@ async fn fail(app: &App, row: &purchase_refund::Model, why: &str) -> Result<()> 
     }
     (next.status, next.updated_at) = (RefundStatus::Failed, now);
     next.failure_reason = Some(learn::word(why));
-    keep::give_back(&mut txn, &bought, &mut next, now).await?;
+    keep::give_back(&mut txn, &bought, &next, now).await?;
     keep::update(&txn, &next).await?;
     keep::alarm(&mut txn, &next, now).await?;
     txn.commit().await

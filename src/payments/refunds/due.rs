@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::db;
 use crate::entity::purchase_refund::{self, RefundStatus};
 use crate::error::Result;
-use crate::payments::refunds::ask;
+use crate::payments::refunds::{ask, learn};
 
 /// Refunds that one run looks at.
 const ROWS_MAX: u64 = 200;
@@ -25,14 +25,15 @@ pub(crate) async fn look(app: &App, now: DateTime<Utc>) -> Result<(usize, usize)
         .await?;
     let (looked, mut ended, mut failed) = (rows.len(), 0, 0);
     for row in rows {
-        // Marked first, so that one that cannot be looked at holds up no other.
-        mark(app, &row, now).await?;
+        let Some(row) = mark(app, &row, now).await? else { continue };
         match Box::pin(ask::go_on(app, row)).await {
             Ok(row) if row.status != RefundStatus::Pending => ended += 1,
-            Ok(_) => {}
-            Err(error) => {
+            Ok(row) if row.stripe_refund_id.is_some() => {}
+            unanswered => {
                 failed += 1;
-                tracing::warn!(%error, "A refund could not be looked at: {error}");
+                if let Err(error) = unanswered {
+                    tracing::warn!(%error, "A refund could not be looked at: {error}");
+                }
                 if failed == FAILED_MAX {
                     break;
                 }
@@ -42,10 +43,18 @@ pub(crate) async fn look(app: &App, now: DateTime<Utc>) -> Result<(usize, usize)
     Ok((looked, ended))
 }
 
-async fn mark(app: &App, row: &purchase_refund::Model, now: DateTime<Utc>) -> Result<()> {
+/// Marks a refund first, so that one that cannot be looked at holds up no other. As it is now; none
+/// when it has ended meanwhile.
+async fn mark(
+    app: &App,
+    row: &purchase_refund::Model,
+    now: DateTime<Utc>,
+) -> Result<Option<purchase_refund::Model>> {
     let txn = app.db.begin().await?;
-    let sql = "UPDATE purchase_refunds SET next_check_at = $2 WHERE id = $1";
-    let pause = if row.stripe_refund_id.is_some() { super::learn::LATER } else { ask::SOON };
-    db::execute(&*txn, sql, vec![row.id.into(), (now + pause).into()]).await?;
-    txn.commit().await
+    let sql = "UPDATE purchase_refunds SET next_check_at = $2
+               WHERE id = $1 AND status = 'PENDING' RETURNING *";
+    let pause = if row.stripe_refund_id.is_some() { learn::LATER } else { ask::SOON };
+    let marked = db::one(&*txn, sql, vec![row.id.into(), (now + pause).into()]).await?;
+    txn.commit().await?;
+    Ok(marked)
 }

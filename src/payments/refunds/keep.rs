@@ -5,17 +5,17 @@ use sea_orm::{EntityTrait, IntoActiveModel};
 use serde_json::json;
 
 use crate::alerts::{self, AlertKind, NewAlert};
-use crate::credits::service::withdraw::put_back;
 use crate::db::{self, Txn};
 use crate::entity::alert::AlertSeverity;
 use crate::entity::credit_purchase;
 use crate::entity::credit_withdrawal::WithdrawalReason;
-use crate::entity::purchase_refund::{self, RefundStatus};
+use crate::entity::purchase_refund;
 use crate::error::Result;
 use crate::events::{self, Event, PurchaseChanged};
 use crate::external::stripe::Refund;
-use crate::ids::{DisputeId, RefundId, TypedId, WithdrawalId};
+use crate::ids::{RefundId, TypedId};
 use crate::payments::disputes;
+use crate::payments::refunds::claims;
 
 /// What we have of a refund that Stripe tells of: by Stripe's id, or by ours when it was written on
 /// it and Stripe's is not known yet.
@@ -50,8 +50,6 @@ pub(super) async fn update(txn: &Txn, refund: &purchase_refund::Model) -> Result
         refund.id.into(),
         refund.status.as_str().into(),
         refund.withdrawal_id.into(),
-        refund.kept.into(),
-        refund.dispute_id.into(),
         refund.stripe_refund_id.clone().into(),
         refund.failure_reason.clone().into(),
         refund.next_check_at.into(),
@@ -62,73 +60,31 @@ pub(super) async fn update(txn: &Txn, refund: &purchase_refund::Model) -> Result
 }
 
 const UPDATE: &str = "
-UPDATE purchase_refunds SET status = $2, withdrawal_id = $3, kept = $4, dispute_id = $5,
-    stripe_refund_id = $6, failure_reason = $7, next_check_at = $8, updated_at = $9
+UPDATE purchase_refunds SET status = $2, withdrawal_id = $3, stripe_refund_id = $4,
+    failure_reason = $5, next_check_at = $6, updated_at = $7
 WHERE id = $1";
 
-/// Takes the credits that the refund's money stands for, as far as they are unspent and free. What
-/// a dispute holds already is left to it, and noted for when that money comes back.
+/// Takes the credits that the refund's money stands for: it has gone back already.
 pub(super) async fn take(
     txn: &mut Txn,
     row: &credit_purchase::Model,
     refund: &mut purchase_refund::Model,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    let share = disputes::refund_share(txn, row, refund.amount).await?;
-    (refund.kept, refund.dispute_id) = (share.kept, share.dispute);
-    refund.withdrawal_id = take_credits(txn, row, share.credits, now).await?;
+    let what = (refund.id.0, refund.amount, WithdrawalReason::PurchaseRefund);
+    refund.withdrawal_id = claims::take(txn, row, what, now).await?;
     save_purchase(txn, row, row.refunded + refund.amount, now).await
-}
-
-async fn take_credits(
-    txn: &mut Txn,
-    row: &credit_purchase::Model,
-    credits: i64,
-    now: DateTime<Utc>,
-) -> Result<Option<WithdrawalId>> {
-    let reason = WithdrawalReason::PurchaseRefund;
-    let taken = disputes::withdraw_for(txn, row, reason, (credits, row.id.0), now).await?;
-    Ok(taken.map(|taken| taken.id))
 }
 
 /// Gives back what a refund took that failed.
 pub(super) async fn give_back(
     txn: &mut Txn,
     row: &credit_purchase::Model,
-    refund: &mut purchase_refund::Model,
+    refund: &purchase_refund::Model,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    (refund.kept, refund.dispute_id) = (0, None);
-    if let Some(withdrawal) = refund.withdrawal_id {
-        disputes::unless_closed(put_back(txn, row.account_id, withdrawal, now).await)?;
-    }
+    claims::give_back(txn, row, (refund.id.0, refund.withdrawal_id), now).await?;
     save_purchase(txn, row, row.refunded - refund.amount, now).await
-}
-
-/// The money of a dispute is back, and so many of its credits: refunds take what they left to it.
-/// Each holds one withdrawal, so that all of it comes back should the refund fail.
-pub(crate) async fn take_kept(
-    txn: &mut Txn,
-    row: &credit_purchase::Model,
-    dispute: DisputeId,
-    mut left: i64,
-    now: DateTime<Utc>,
-) -> Result<()> {
-    let sql = "SELECT * FROM purchase_refunds WHERE dispute_id = $1 ORDER BY created_at, id";
-    let refunds: Vec<purchase_refund::Model> = db::all(&**txn, sql, vec![dispute.into()]).await?;
-    for mut refund in refunds {
-        let more = refund.kept.min(left);
-        left -= more;
-        let mut credits = more;
-        if let Some(withdrawal) = refund.withdrawal_id {
-            let back = put_back(txn, row.account_id, withdrawal, now).await;
-            credits += disputes::unless_closed(back)?.map_or(0, |back| back.put_back);
-        }
-        refund.withdrawal_id = take_credits(txn, row, credits, now).await?;
-        (refund.kept, refund.dispute_id, refund.updated_at) = (0, None, now);
-        update(txn, &refund).await?;
-    }
-    Ok(())
 }
 
 /// What went back of a purchase's price, and how it stands then.
@@ -148,21 +104,19 @@ pub(super) async fn save_purchase(
     Ok(())
 }
 
-/// Tells the operators, once, of money that did not go back.
+/// Tells the operators, once, of money that did not go back, or of which Stripe does not say
+/// whether it did.
 pub(super) async fn alarm(
     txn: &mut Txn,
     refund: &purchase_refund::Model,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    if refund.status != RefundStatus::Failed {
-        return Ok(());
-    }
     let kind = AlertKind::RefundFailed;
     let alert = NewAlert {
         tenant: None,
         kind,
         severity: AlertSeverity::High,
-        dedupe_key: format!("{kind}:{}", refund.id),
+        dedupe_key: format!("{kind}:{}:{}", refund.id, refund.status),
         data: json!({ "purchase": refund.purchase_id.to_string(), "refund": refund.id.to_string(),
                       "amount": refund.amount, "reason": refund.failure_reason }),
     };

@@ -12,9 +12,7 @@ use crate::app::App;
 use crate::entity::credit_purchase;
 use crate::entity::purchase_refund::{self, RefundStatus};
 use crate::error::{Error, Result};
-use crate::external::stripe::{
-    ACCOUNT, PURCHASE, Refund, RefundState, StripeFailure, from_stripe, read_refund,
-};
+use crate::external::stripe::{ACCOUNT, PURCHASE, Refund, RefundState, from_stripe, read_refund};
 use crate::ids::{PurchaseId, RefundId, TypedId};
 use crate::payments::disputes;
 use crate::payments::refunds::keep;
@@ -54,16 +52,7 @@ pub(crate) async fn hear_charge(app: &App, json: &Json, is_live: bool) -> Result
         txn.commit().await?;
         return Ok("MISMATCH");
     }
-    let refunds = app.payments.refunds_of(&charge.payment).await.map_err(Error::broken)?;
-    let mut outcome = "KNOWN";
-    // The oldest first, as they were made.
-    for refund in refunds.iter().rev() {
-        let learned = learn(app, row.id, refund).await?;
-        if learned != "KNOWN" {
-            outcome = learned;
-        }
-    }
-    Ok(outcome)
+    learn_all(app, row.id, &charge.payment).await
 }
 
 /// Learns a refund from an event of it; a word for the record.
@@ -73,11 +62,20 @@ pub(crate) async fn hear(app: &App, object: &Json) -> Result<&'static str> {
     let Some(purchase) = disputes::purchase_of(app, &payment).await? else {
         return Ok("NOT_OURS");
     };
-    match app.payments.refund_now(&told.id).await {
-        Ok(refund) => learn(app, purchase, &refund).await,
-        Err(StripeFailure::NotFound) => Ok("GONE"),
-        Err(failure) => Err(Error::broken(failure)),
+    learn_all(app, purchase, &payment).await
+}
+
+/// Learns all refunds of a payment, the oldest first: what failed makes room for what came after.
+async fn learn_all(app: &App, purchase: PurchaseId, payment: &str) -> Result<&'static str> {
+    let refunds = app.payments.refunds_of(payment).await.map_err(Error::broken)?;
+    let mut outcome = "KNOWN";
+    for refund in refunds.iter().rev() {
+        let learned = learn(app, purchase, refund).await?;
+        if learned != "KNOWN" {
+            outcome = learned;
+        }
     }
+    Ok(outcome)
 }
 
 /// Learns how a refund stands now; a word for the record.
@@ -123,7 +121,7 @@ pub(super) async fn learn(app: &App, id: PurchaseId, told: &Refund) -> Result<&'
     next.failure_reason = told.failure.as_deref().map(word);
     match (held, status.holds_money()) {
         (false, true) => keep::take(&mut txn, &row, &mut next, now).await?,
-        (true, false) => keep::give_back(&mut txn, &row, &mut next, now).await?,
+        (true, false) => keep::give_back(&mut txn, &row, &next, now).await?,
         (true, true) => keep::save_purchase(&mut txn, &row, row.refunded, now).await?,
         (false, false) => {}
     }
@@ -132,14 +130,16 @@ pub(super) async fn learn(app: &App, id: PurchaseId, told: &Refund) -> Result<&'
     } else {
         keep::update(&txn, &next).await?
     }
-    keep::alarm(&mut txn, &next, now).await?;
+    if status == RefundStatus::Failed {
+        keep::alarm(&mut txn, &next, now).await?;
+    }
     txn.commit().await?;
     Ok(status.as_str())
 }
 
-/// What a refused refund is called: Stripe's word and nothing else.
+/// Why a refund failed: Stripe's word and nothing else.
 pub(super) fn word(text: &str) -> String {
-    let is_word = |letter: &char| letter.is_ascii_alphanumeric() || "_-. ".contains(*letter);
+    let is_word = |letter: &char| letter.is_ascii_alphanumeric() || *letter == '_';
     text.chars().filter(is_word).take(REASON_CHARS_MAX).collect()
 }
 
@@ -213,8 +213,6 @@ fn begun(
         reason: None,
         amount: told.amount,
         withdrawal_id: None,
-        kept: 0,
-        dispute_id: None,
         stripe_refund_id: None,
         failure_reason: None,
         next_check_at: now,

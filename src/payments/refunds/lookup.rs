@@ -59,6 +59,18 @@ pub async fn of_purchases(app: &App, actor: &Actor, ids: &[PurchaseId]) -> Resul
     db::all(app.db.primary(), sql, values).await
 }
 
+/// What has gone back of a purchase's price, in minor units, without what is on its way.
+pub(crate) async fn given_back(app: &App, id: PurchaseId) -> Result<i64> {
+    #[derive(FromQueryResult)]
+    struct Sum {
+        amount: i64,
+    }
+    let sql = "SELECT CAST(COALESCE(SUM(amount), 0) AS bigint) AS amount FROM purchase_refunds
+               WHERE purchase_id = $1 AND status = 'SUCCEEDED'";
+    let sum: Option<Sum> = db::one(app.db.primary(), sql, vec![id.into()]).await?;
+    Ok(sum.map_or(0, |sum| sum.amount))
+}
+
 /// A refund of any tenant, for a platform admin.
 pub async fn shown(app: &App, actor: &Actor, id: RefundId) -> Result<Shown> {
     actor.require(Permission::Platform)?;

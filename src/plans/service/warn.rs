@@ -75,7 +75,8 @@ async fn words(
 ) -> Result<impl Fn(Lang) -> (String, String) + use<>> {
     let tenant = tenant::Entity::find_by_id(row.tenant_id).one(&**txn).await?;
     let zone = period::zone(tenant.as_ref().map_or("", |tenant| &tenant.time_zone));
-    let day = period::local_day(until, zone);
+    // The last whole day.
+    let day = period::local_day(until - TimeDelta::days(1), zone);
     let (price, plan) = (grouped(row.price_yen), row.plan_type);
     let is_suspended = row.status == SubscriptionStatus::Suspended;
     Ok(move |lang: Lang| {
@@ -91,7 +92,7 @@ async fn words(
                 ),
                 format!(
                     "The renewal of the plan {plan} ({price} yen per month, tax included) was not \
-                     paid.\nThe plan goes on if it is paid until {day}. After that no free credits \
+                     paid.\nThe plan goes on if it is paid by {day}. After that no free credits \
                      come with the next reset; credits that were bought stay usable.\n\n\
                      An administrator can change the default card.\n"
                 ),

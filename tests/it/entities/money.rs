@@ -267,8 +267,6 @@ fn a_refund(
         reason,
         amount: 300,
         withdrawal_id: None,
-        kept: 3,
-        dispute_id: None,
         stripe_refund_id: Some(format!("re_{id}")),
         failure_reason: Some("declined".into()),
         next_check_at: now(),

@@ -420,6 +420,7 @@ pub(super) async fn the_grants(db: &DatabaseConnection, account: AccountId) -> G
                 account_id: account,
                 grant_id: last,
                 reason: *reason,
+                waits: false,
                 asked: 10,
                 taken: 8,
                 put_back: 1,

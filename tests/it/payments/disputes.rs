@@ -294,5 +294,11 @@ async fn the_books_hold_while_credits_are_held_spent_refunded_and_disputed() {
             credits::settle(&trouble.shop.app.app, &job, 0).await;
             trouble.prove(&format!("seed {seed}, at the end: {story:?}")).await;
         }
+        // Nobody keeps credits whose money is gone.
+        let disputed = "SELECT CAST(COALESCE(SUM(amount), 0) AS bigint) AS number
+                        FROM payment_disputes WHERE status IN ('OPEN', 'LOST')";
+        let gone = trouble.refunded + trouble.shop.number(disputed).await;
+        let (current, _) = trouble.shop.hotel.balance().await;
+        assert!(current <= 500 - gone.min(500), "seed {seed}: {current}, {gone}: {story:?}");
     }
 }

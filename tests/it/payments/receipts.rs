@@ -287,11 +287,14 @@ async fn there_is_a_receipt_of_what_was_paid_and_of_nothing_else() {
     refuses(&theirs["purchase"]["id"], "NOT_FOUND").await;
     assert_eq!(shop.number("SELECT COUNT(*) AS number FROM credit_receipts").await, 0);
 
-    let sql = "UPDATE credit_purchases SET status = 'REFUNDED', refunded = amount
-               WHERE status = 'COMPLETED'";
-    let txn = shop.app.app.db.begin().await.unwrap();
-    musubi::db::execute(&*txn, sql, vec![]).await.unwrap();
-    txn.commit().await.unwrap();
+    let intent = theirs["purchase"]["paymentIntentId"].as_str().unwrap();
+    let event = shop.stripe.refunds_there(intent, 500);
+    let refund = shop.stripe.refunds()[0]["id"].as_str().unwrap().to_owned();
+    shop.stripe.change_refund(&refund, |refund| refund["status"] = json!("pending"));
+    shop.hears(&event).await;
+    let before = receipt(&other.admin, &theirs["purchase"]["id"]).await;
+    assert!(!reads(&shop, &before).await.contains("返還（返金）"), "it is on its way");
+    shop.hears(&shop.stripe.ends_refund(&refund, "succeeded", None)).await;
     let receipt = receipt(&other.admin, &theirs["purchase"]["id"]).await;
     assert!(reads(&shop, &receipt).await.contains("返還（返金）"));
 }

@@ -51,8 +51,12 @@ pub(crate) struct Home {
 
 /// Tokens of the hotel's people, what they can buy, and what must not be found in clear.
 pub(crate) struct Guests {
+    /// The hotel's own id.
+    pub(crate) tenant: String,
     pub(crate) admin: String,
     pub(crate) user: String,
+    /// A platform admin.
+    pub(crate) root: String,
     pub(crate) emails: Vec<String>,
     /// A package of 500 credits.
     pub(crate) package: String,
@@ -91,8 +95,10 @@ impl Home {
             emails.push(musubi::identity::email_of(&seed.app, &user).unwrap());
         }
         let guests = Guests {
+            tenant: hotel.id.to_string(),
             admin: hotel.admin.token.clone(),
             user: hotel.user.token.clone(),
+            root: seed.platform_admin(None).await.token,
             emails,
             package: crate::payments::package(&seed, json!({})).await,
         };

@@ -159,6 +159,11 @@ impl StripeServer {
         self.shared.gate.send_replace(true);
     }
 
+    /// Answers that are to wait do so again.
+    pub(crate) fn shut_gate(&self) {
+        self.shared.gate.send_replace(false);
+    }
+
     /// Requests of a kind so far, all attempts included.
     pub(crate) fn asked(&self, what: &str) -> Vec<Asked> {
         let state = self.shared.state();

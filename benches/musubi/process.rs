@@ -19,6 +19,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// same otherwise.
 const LOADED: [(&str, &str); 2] = [("MUSUBI_ENV", "development"), ("MUSUBI_RATE_LIMITS", "off")];
 
+/// Production takes payments; nobody is asked for any here.
+const PRODUCTION: [(&str, &str); 5] = [
+    ("MUSUBI_ENV", "production"),
+    ("STRIPE_SECRET_KEY", "sk_test_bench"),
+    ("STRIPE_PUBLISHABLE_KEY", "pk_test_bench"),
+    ("STRIPE_WEBHOOK_SECRET", "whsec_bench"),
+    ("STRIPE_API_BASE", "http://127.0.0.1:9"),
+];
+
 /// A running server.
 pub(crate) struct Process {
     child: Child,
@@ -36,7 +45,7 @@ impl Process {
 
     /// Starts the program as in production.
     pub(crate) fn launch(stage: &Stage, models: &str) -> Self {
-        Self::launch_with(stage, models, &[("MUSUBI_ENV", "production")])
+        Self::launch_with(stage, models, &PRODUCTION)
     }
 
     fn launch_with(stage: &Stage, models: &str, settings: &[(&str, &str)]) -> Self {

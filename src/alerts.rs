@@ -30,7 +30,7 @@ text_enum! {
         PlanPastDue = "PLAN_PAST_DUE",
         /// A renewal of the plan was not paid in time: no free credits at the next reset.
         PlanSuspended = "PLAN_SUSPENDED",
-        /// A payment was made for an account that takes no credits.
+        /// A payment was made for an account that takes no credits, or for a plan that had ended.
         PaymentUngranted = "PAYMENT_UNGRANTED",
         /// Credits were to be bought by themselves, and were not.
         AutoPurchaseFailed = "AUTO_PURCHASE_FAILED",

@@ -24,7 +24,7 @@ pub struct Model {
     pub plan_type: PlanType,
     /// A smaller plan from the period's end on, or a larger one that waits for its payment.
     pub pending_plan_type: Option<PlanType>,
-    /// Yen per month, tax included, as it was begun.
+    /// Yen per month, tax included: as it was begun, then as Stripe bills it.
     pub price_yen: i64,
     /// Stripe's price that it was begun with; none: the price was told with the request.
     pub stripe_price_id: Option<String>,

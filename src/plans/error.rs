@@ -60,8 +60,10 @@ impl DomainError for PlanError {
             }
             Self::SamePlan => ("現在契約中のプランです。", "This is the plan that is paid for."),
             Self::ChangePending => (
-                "別の変更が完了していません。お支払いを完了するか、現在のプランを選び直してください。",
-                "Another change is not done: finish its payment, or choose the present plan again.",
+                "別の変更が完了していません。お支払いを完了するか、23時間お待ちください。下位プランへの変更の場合は、現在の\
+                 プランを選び直すと取り消せます。",
+                "Another change is not done: finish its payment, or wait for 23 hours. One to a \
+                 smaller plan is taken back by choosing the present plan again.",
             ),
             Self::ChangeRunning => (
                 "プランの変更を処理しています。しばらくしてからお試しください。",

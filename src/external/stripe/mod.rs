@@ -10,6 +10,7 @@ mod cards;
 mod client;
 mod invoices;
 mod news;
+mod prices;
 mod refunds;
 mod sandbox;
 mod signature;

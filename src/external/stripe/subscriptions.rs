@@ -163,6 +163,9 @@ pub struct Preview {
 pub trait Subscriptions: Send + Sync {
     /// Sees to it that something can be sold under this id.
     fn keep_product<'a>(&'a self, id: &'a str, name: &'a str) -> Answer<'a, ()>;
+    /// The rate with its price at Stripe, which is made when there is none. One whose price there
+    /// asks for something else is refused.
+    fn sell<'a>(&'a self, rate: &'a Rate) -> Answer<'a, Rate>;
     /// Begins a subscription, to be paid on the buyer's page.
     fn subscribe<'a>(&'a self, new: &'a NewSubscription) -> Answer<'a, Subscription>;
     /// A subscription as it is now.
@@ -173,7 +176,8 @@ pub trait Subscriptions: Send + Sync {
         customer: &'a str,
         subscription: &'a str,
     ) -> Answer<'a, Option<Subscription>>;
-    /// Changes a subscription's line, or whether it ends. The places are its id and its line's.
+    /// Changes a subscription's line, or whether it ends. The places are its id and its line's; the
+    /// rate has its price at Stripe, from [`Subscriptions::sell`].
     fn change_subscription<'a>(
         &'a self,
         places: (&'a str, &'a str),
@@ -242,6 +246,10 @@ impl Subscriptions for StripeClient {
             }
         }
         .boxed()
+    }
+
+    fn sell<'a>(&'a self, rate: &'a Rate) -> Answer<'a, Rate> {
+        self.ask_to_sell(rate).boxed()
     }
 
     fn subscribe<'a>(&'a self, new: &'a NewSubscription) -> Answer<'a, Subscription> {
@@ -353,23 +361,11 @@ fn change_request(id: &str, item: &str, step: &Step) -> RequestBuilder {
     request.expand([SECRET.to_owned()]).build()
 }
 
+/// A change that waits for its payment takes the id of a price, and no price that is told.
 fn changed_item(item: &str, rate: &Rate) -> plans::UpdateSubscriptionItems {
-    use plans::UpdateSubscriptionItemsPriceDataRecurringInterval::Month;
     let mut changed = plans::UpdateSubscriptionItems::new();
     changed.id = Some(item.to_owned());
-    match &rate.price {
-        Some(price) => changed.price = Some(price.clone()),
-        None => {
-            let mut data = plans::UpdateSubscriptionItemsPriceData::new(
-                Currency::JPY,
-                rate.product.clone(),
-                plans::UpdateSubscriptionItemsPriceDataRecurring::new(Month),
-            );
-            data.unit_amount = Some(rate.amount);
-            data.tax_behavior = Some(plans::UpdateSubscriptionItemsPriceDataTaxBehavior::Inclusive);
-            changed.price_data = Some(data);
-        }
-    }
+    changed.price.clone_from(&rate.price);
     changed
 }
 
@@ -443,7 +439,7 @@ pub fn read_subscription(json: &Json) -> Option<Subscription> {
     })
 }
 
-fn read_price(json: &Json) -> Option<Price> {
+pub(super) fn read_price(json: &Json) -> Option<Price> {
     let recurring = &json["recurring"];
     Some(Price {
         id: json["id"].as_str()?.to_owned(),

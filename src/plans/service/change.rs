@@ -199,13 +199,14 @@ async fn go_on(
         return close(app, row, change).await;
     };
     let rate = rate::of(&catalog::plan_in_force(app.db.primary(), plan).await?);
-    let step = match kind {
-        Kind::Up => Step::Up(rate.clone()),
-        Kind::Down => Step::Down(rate.clone(), (row.plan_type.as_str().to_owned(), end)),
-        Kind::Back => Step::Back(rate.clone()),
+    let paid = row.plan_type.as_str().to_owned();
+    let step = move |rate| match kind {
+        Kind::Up => Step::Up(rate),
+        Kind::Down => Step::Down(rate, (paid, end)),
+        Kind::Back => Step::Back(rate),
     };
     let key = format!("change:{change}:{}", end.timestamp());
-    let asked = ask(app, plan, (&stripe_id, &item), (&key, &rate, &step)).await;
+    let asked = ask(app, plan, (&stripe_id, &item), (&key, &rate, step)).await;
     match asked {
         Ok(()) => {
             let row = learn::look(app, row.id, &stripe_id).await?;
@@ -227,10 +228,11 @@ async fn ask(
     app: &App,
     plan: PlanType,
     places: (&str, &str),
-    (key, rate, step): (&str, &stripe::Rate, &Step),
+    (key, rate, step): (&str, &stripe::Rate, impl FnOnce(stripe::Rate) -> Step),
 ) -> std::result::Result<(), StripeFailure> {
     rate::keep(app, plan, rate).await?;
-    app.payments.change_subscription(places, key, step).await.map(|_| ())
+    let rate = app.payments.sell(rate).await?;
+    app.payments.change_subscription(places, key, &step(rate)).await.map(|_| ())
 }
 
 /// A change that was answered keeps no other away.

@@ -62,9 +62,9 @@ pub(crate) async fn learn(
     (known, seen): (&tenant_subscription::Model, Option<i64>),
     found: &Subscription,
 ) -> Result<Option<tenant_subscription::Model>> {
-    let now = app.clock.db_now();
     // What began before is counted by the plan of then.
     due::apply_due(app, known.account_id).await?;
+    let now = app.clock.db_now();
     let mut txn = app.db.begin().await?;
     let Some(row) = lock(&txn, known.id).await? else {
         return Err(Error::NotFound("subscription"));
@@ -176,6 +176,7 @@ fn after(
     // What has ended may be priced as it likes.
     if !is_over {
         next.plan_type = plan_type;
+        next.price_yen = found.price.amount.unwrap_or(row.price_yen);
     }
     next
 }
@@ -283,6 +284,7 @@ pub(crate) async fn save(
         next.check_at.into(),
         next.activated_at.into(),
         next.ended_at.into(),
+        next.price_yen.into(),
     ];
     db::execute(&**txn, SAVE, values).await?;
     Ok(next)
@@ -293,7 +295,7 @@ UPDATE tenant_subscriptions SET status = $2, plan_type = $3, pending_plan_type =
     stripe_id = $5, item_id = $6, client_secret = $7, period_start = $8, period_end = $9,
     cancel_at_period_end = $10, grace_until = $11, change_id = $12, change_plan_type = $13,
     change_at = $14, version = $15, updated_at = $16, check_at = $17, activated_at = $18,
-    ended_at = $19
+    ended_at = $19, price_yen = $20
 WHERE id = $1";
 
 /// When Stripe is asked though nobody told anything.

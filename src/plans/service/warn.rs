@@ -88,13 +88,13 @@ async fn words(
                     "プラン「{plan}」（月額{price}円、税込）の更新のお支払いが完了しませんでした。\n\
                      {day}までにお支払いいただくと、プランはそのまま継続します。お支払いがない場合、\
                      次回から無料クレジットは付与されません。購入済みのクレジットは引き続きご利用\
-                     いただけます。\n\n既定のカードは管理画面で変更できます。\n"
+                     いただけます。\n\nお支払いは管理画面のプランのページで行えます。別のカードもご利用いただけます。\n"
                 ),
                 format!(
                     "The renewal of the plan {plan} ({price} yen per month, tax included) was not \
                      paid.\nThe plan goes on if it is paid by {day}. After that no free credits \
                      come with the next reset; credits that were bought stay usable.\n\n\
-                     An administrator can change the default card.\n"
+                     It can be paid on the plan's page, with another card, too.\n"
                 ),
             ),
         ),

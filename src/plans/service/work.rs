@@ -1,9 +1,12 @@
 //! Durable work about plans: what Stripe told of a subscription, and the end of a closed tenant's.
 
+use chrono::DateTime;
 use sea_orm::EntityTrait;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
+use crate::alerts::{self, AlertKind, NewAlert};
 use crate::app::App;
+use crate::entity::alert::AlertSeverity;
 use crate::entity::{stripe_event, tenant_subscription};
 use crate::error::{Error, Result};
 use crate::external::stripe::{SUBSCRIPTION, read_subscription};
@@ -66,7 +69,34 @@ async fn understand(app: &App, event: &stripe_event::Model, object: &Json) -> Re
         Some(told) => learn::learn(app, (&row, None), &told).await.map(|_| ()),
         None => match learn::look(app, row.id, stripe_id).await {
             Err(Error::NotFound(_)) => Ok(()),
+            Ok(row) if event.event_type == "invoice.paid" => alarm_if_late(app, &row, object).await,
             looked => looked.map(|_| ()),
         },
     }
+}
+
+/// A bill outlives its subscription at Stripe: what is paid for one that had ended brings nothing,
+/// and the operators are told to give it back.
+async fn alarm_if_late(app: &App, row: &tenant_subscription::Model, bill: &Json) -> Result<()> {
+    let paid_at = bill["status_transitions"]["paid_at"].as_i64();
+    let paid_at = paid_at.and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    let is_in_time = row.ended_at.zip(paid_at).is_none_or(|(ended, paid)| paid <= ended);
+    if is_in_time {
+        return Ok(());
+    }
+    let kind = AlertKind::PaymentUngranted;
+    let invoice = bill["id"].as_str().unwrap_or_default();
+    let alert = NewAlert {
+        tenant: None,
+        kind,
+        severity: AlertSeverity::Critical,
+        dedupe_key: format!("{kind}:{invoice}"),
+        data: json!({ "subscription": row.id.to_string(), "invoice": invoice,
+                      "amount": bill["amount_paid"] }),
+    };
+    let mut txn = app.db.begin().await?;
+    if alerts::raise(&mut txn, alert, app.clock.db_now()).await? {
+        tracing::error!(subscription.id = %row.id, "{invoice} was paid after {} had ended", row.id);
+    }
+    txn.commit().await
 }

@@ -29,6 +29,53 @@ async fn a_larger_plan_counts_when_the_bank_was_answered_and_not_before() {
 }
 
 #[tokio::test]
+async fn a_change_takes_a_price_that_is_made_once() {
+    let inn = Inn::subscribed("ESSENTIAL").await;
+    inn.changes("ENTERPRISE", "up-for-once").await;
+    inn.time_passes(TimeDelta::hours(30));
+    let other = inn.app.tenant(Essential, "Asia/Tokyo").await;
+    super::does(
+        &other,
+        "planSubscribe",
+        Some(json!({ "planType": "ESSENTIAL",
+        "idempotencyKey": "a-second-inn" })),
+    )
+    .await;
+    let theirs = inn.stripe.subscriptions().pop().unwrap()["id"].as_str().unwrap().to_owned();
+    inn.stripe.pays_open_invoice(&theirs);
+    super::does(&other, "planSubscriptionConfirm", None).await;
+    let up = json!({ "planType": "ENTERPRISE", "idempotencyKey": "up-for-others" });
+    let changed = super::does(&other, "planChange", Some(up)).await;
+    assert_eq!(changed["subscription"]["plan"], "ENTERPRISE", "{changed}");
+
+    assert_eq!(inn.stripe.asked("POST /prices").len(), 1);
+    let prices: Vec<Value> = inn
+        .stripe
+        .subscriptions()
+        .iter()
+        .map(|subscription| subscription["items"]["data"][0]["price"]["id"].clone())
+        .collect();
+    assert_eq!(prices[0], prices[1]);
+}
+
+#[tokio::test]
+async fn a_change_to_a_price_of_another_amount_is_refused_and_charges_nothing() {
+    let mut inn = Inn::subscribed("ESSENTIAL").await;
+    inn.stripe.has_price("price_enterprise", 598_800);
+    let root = inn.app.platform_admin(None).await;
+    let update = "mutation { it: planUpdate(input: { planType: ENTERPRISE, priceYen: 49800,
+        monthlyFreeCredits: 5000, carryOver: ALL, stripePriceId: \"price_enterprise\" }) {
+        userErrors { code } } }";
+    assert_eq!(root.gets(update, json!({})).await["it"]["userErrors"], json!([]));
+
+    refused(&inn.changes("ENTERPRISE", "at-a-wrong-price").await, "PAYMENT_FAILED");
+
+    inn.hears().await;
+    inn.has(Essential, None, 200).await;
+    assert_eq!(inn.stripe.paid_invoices(), [7_800]);
+}
+
+#[tokio::test]
 async fn a_larger_plan_that_nobody_pays_is_forgotten() {
     let mut inn = Inn::subscribed("ESSENTIAL").await;
     inn.stripe.card_asks(true);

@@ -8,6 +8,25 @@ use super::{Inn, asks, instant, refused};
 use crate::support::stripe::Fault;
 
 #[tokio::test]
+async fn a_bill_that_is_paid_after_its_plan_had_ended_alarms_and_brings_nothing() {
+    let mut inn = Inn::subscribed("PROFESSIONAL").await;
+    inn.time_is("2026-12-21T03:00:01Z");
+    inn.stripe.month_ends(&inn.id(), false);
+    inn.hears().await;
+    inn.does("planCancel", None).await;
+    assert_eq!(inn.stripe.subscriptions()[0]["status"], "canceled");
+    inn.time_passes(TimeDelta::minutes(1));
+
+    inn.stripe.pays_open_invoice(&inn.id());
+    inn.hears().await;
+
+    let ungranted = inn.alerts().await.into_iter().filter(|(kind, _)| kind == "PAYMENT_UNGRANTED");
+    assert_eq!(ungranted.count(), 1);
+    let open = "SELECT COUNT(*) AS number FROM tenant_subscriptions WHERE ended_at IS NULL";
+    assert_eq!(inn.number(open).await, 0);
+}
+
+#[tokio::test]
 async fn an_answer_that_was_lost_is_found_under_the_same_key() {
     let mut inn = Inn::open().await;
     for _ in 0..3 {

@@ -217,6 +217,10 @@ impl Subscriptions for SandboxPayments {
         ready(Ok(())).boxed()
     }
 
+    fn sell<'a>(&'a self, rate: &'a Rate) -> Answer<'a, Rate> {
+        ready(Ok(rate.clone())).boxed()
+    }
+
     fn subscribe<'a>(&'a self, new: &'a NewSubscription) -> Answer<'a, Subscription> {
         ready(Ok(self.subscriptions.begin(new))).boxed()
     }

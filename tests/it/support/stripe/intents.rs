@@ -46,7 +46,8 @@ impl Account {
             ) => self.act_on_cards(steps, form),
             (
                 _,
-                ["v1", "products" | "subscriptions", ..] | ["v1", "invoices", "create_preview"],
+                ["v1", "prices" | "products" | "subscriptions", ..]
+                | ["v1", "invoices", "create_preview"],
             ) => self.act_on_plans(method, &steps, form),
             (method, ["v1", "refunds", rest @ ..]) => self.act_on_refunds(method, rest, form),
             (method, [_, steps @ ..]) => self.act_on_papers(method, steps, form),

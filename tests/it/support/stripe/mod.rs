@@ -309,7 +309,8 @@ async fn answer_request(
 /// The path without what is particular: `/payment_intents/ID`.
 fn generalise(path: &str) -> String {
     let steps = path.trim_start_matches("/v1").split('/').skip(1);
-    let ids = ["pi_", "seti_", "pm_", "cus_", "dp_", "in_", "re_", "sub_", "musubi_plan_"];
+    let ids =
+        ["pi_", "seti_", "pm_", "cus_", "dp_", "in_", "price_", "re_", "sub_", "musubi_plan_"];
     let is_id = |step: &str| ids.iter().any(|it| step.starts_with(it));
     let steps = steps.map(|step| if is_id(step) { "ID" } else { step });
     steps.fold(String::new(), |path, step| format!("{path}/{step}"))

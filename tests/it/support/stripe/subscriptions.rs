@@ -16,7 +16,7 @@ pub(super) struct Plans {
     products: BTreeMap<String, Value>,
     subscriptions: BTreeMap<String, Value>,
     invoices: BTreeMap<String, Value>,
-    prices: BTreeMap<String, i64>,
+    prices: BTreeMap<String, Value>,
     /// Whether the card of a change wants to hear from its owner.
     asks: bool,
 }
@@ -24,7 +24,9 @@ pub(super) struct Plans {
 impl StripeServer {
     /// A monthly price that somebody made at Stripe.
     pub(crate) fn has_price(&self, id: &str, yen: i64) {
-        self.shared.state().plans.prices.insert(id.to_owned(), yen);
+        let mut price = a_price();
+        (price["id"], price["unit_amount"]) = (json!(id), json!(yen));
+        self.shared.state().plans.prices.insert(id.to_owned(), price);
     }
 
     /// A customer that somebody made at Stripe.
@@ -81,6 +83,13 @@ impl StripeServer {
     }
 }
 
+/// A monthly price in yen.
+fn a_price() -> Value {
+    let mut price = fixture("subscription")["items"]["data"][0]["price"].clone();
+    price["currency"] = json!("jpy");
+    price
+}
+
 impl Account {
     pub(super) fn act_on_plans(
         &mut self,
@@ -93,6 +102,11 @@ impl Account {
             ("POST", ["v1", "products"]) => self.make_product(form),
             ("GET", ["v1", "products", id]) => {
                 self.plans.products.get(*id).map_or_else(missing, |it| (200, it.clone()))
+            }
+            ("POST", ["v1", "prices"]) => self.make_price(form),
+            ("GET", ["v1", "prices"]) => (200, self.list_prices(form)),
+            ("GET", ["v1", "prices", id]) => {
+                self.plans.prices.get(*id).map_or_else(missing, |it| (200, it.clone()))
             }
             ("POST", ["v1", "subscriptions"]) => self.make_subscription(form),
             ("GET", ["v1", "subscriptions"]) => (200, self.list_subscriptions(form)),
@@ -135,14 +149,48 @@ impl Account {
         (200, product)
     }
 
+    fn make_price(&mut self, form: &Form) -> (u16, Value) {
+        let known =
+            &["currency", "lookup_key", "product", "recurring", "tax_behavior", "unit_amount"];
+        assert_eq!(form.unknown(known), None);
+        let name = form.get("lookup_key").unwrap();
+        if self.plans.prices.values().any(|price| price["lookup_key"] == name) {
+            return (400, error("invalid_request_error", "resource_already_exists"));
+        }
+        let (product, amount) = (form.get("product").unwrap(), form.get("unit_amount").unwrap());
+        if !self.plans.products.contains_key(product) {
+            return (400, error("invalid_request_error", "resource_missing"));
+        }
+        assert_eq!(form.get("recurring[interval]"), Some("month"));
+        let id = self.next_id("price");
+        let mut price = a_price();
+        for (field, value) in [
+            ("id", json!(id)),
+            ("lookup_key", json!(name)),
+            ("product", json!(product)),
+            ("tax_behavior", json!(form.get("tax_behavior").unwrap())),
+            ("unit_amount", json!(amount.parse::<i64>().unwrap())),
+        ] {
+            price[field] = value;
+        }
+        self.plans.prices.insert(id, price.clone());
+        (200, price)
+    }
+
+    fn list_prices(&self, form: &Form) -> Value {
+        assert_eq!(form.unknown(&["active", "limit", "lookup_keys"]), None);
+        let name = form.get("lookup_keys[0]").unwrap();
+        let found = self.plans.prices.values().filter(|price| price["lookup_key"] == name);
+        let found: Vec<&Value> = found.collect();
+        json!({ "object": "list", "url": "/v1/prices", "has_more": false, "data": found })
+    }
+
     /// The price that a form tells in a group, such as `items[0]`; none when it can be no price.
     fn price(&mut self, form: &Form, group: &str) -> Option<Value> {
         let told = |name: &str| form.get(&format!("{group}{name}"));
-        let mut price = fixture("subscription")["items"]["data"][0]["price"].clone();
+        let mut price = a_price();
         if let Some(id) = told("[price]") {
-            let amount = *self.plans.prices.get(id)?;
-            price["id"] = json!(id);
-            price["unit_amount"] = json!(amount);
+            price = self.plans.prices.get(id)?.clone();
         } else {
             let product = told("[price_data][product]").unwrap();
             let amount = told("[price_data][unit_amount]").unwrap();
@@ -155,7 +203,6 @@ impl Account {
             price["unit_amount"] = json!(amount.parse::<i64>().unwrap());
             price["tax_behavior"] = json!("inclusive");
         }
-        price["currency"] = json!("jpy");
         price["unit_amount_decimal"] = json!(price["unit_amount"].to_string());
         Some(price)
     }
@@ -328,6 +375,11 @@ impl Account {
         if matches!(&*self.status_of(id), "canceled" | "incomplete_expired") {
             return invalid;
         }
+        // What waits for its payment may be no more than this.
+        let waits = form.get("payment_behavior") == Some("pending_if_incomplete");
+        if waits && (form.get("items[0][price]").is_none() || !form.group("metadata").is_empty()) {
+            return invalid;
+        }
         let metadata = form.group("metadata");
         for (name, value) in metadata {
             self.plans.subscriptions.get_mut(id).unwrap()["metadata"][name] = json!(value);
@@ -370,12 +422,17 @@ impl Account {
 
     fn pay_open(&mut self, id: &str) {
         let number = self.plans.subscriptions[id]["latest_invoice"].as_str().unwrap().to_owned();
+        let now = self.plans_now();
         let invoice = self.plans.invoices.get_mut(&number).unwrap();
         assert_eq!(invoice["status"], "open");
         invoice["status"] = json!("paid");
         invoice["amount_paid"] = invoice["amount_due"].clone();
         invoice["amount_remaining"] = json!(0);
+        invoice["status_transitions"]["paid_at"] = json!(now);
         let invoice = invoice.clone();
+        if matches!(&*self.status_of(id), "canceled" | "incomplete_expired") {
+            return self.tell("invoice.paid", invoice);
+        }
         let pending = self.plans.subscriptions[id]["pending_update"]["subscription_items"].clone();
         if let Some(item) = pending.get(0) {
             self.plans.subscriptions.get_mut(id).unwrap()["items"]["data"][0] = item.clone();
